@@ -1,0 +1,3 @@
+//! The logtide command.
+
+fn main() {}

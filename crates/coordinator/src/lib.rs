@@ -1,0 +1,1 @@
+//! Tasks, pauses, errors, checkpoints and safepoints in a shared store; the checkpoint advancer.

@@ -1,0 +1,1 @@
+//! Uploads sealed generations in parallel, commits them in order, publishes checkpoints.

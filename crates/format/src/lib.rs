@@ -1,0 +1,1 @@
+//! bytes <-> model: event records, protobuf metadata, object names, checksums, compression, encryption.

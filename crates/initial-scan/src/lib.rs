@@ -1,0 +1,1 @@
+//! The MVCC delta of a region from a snapshot, rate limited by bytes read.

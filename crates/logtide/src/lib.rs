@@ -1,0 +1,1 @@
+//! Continuous log backup and point-in-time recovery for Raft + RocksDB storage nodes: the façade.

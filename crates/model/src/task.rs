@@ -1,0 +1,96 @@
+//! Log backup tasks.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::{KeyRange, Ts};
+
+/// The name of a task: 1 to 128 characters of `[0-9a-zA-Z_]`, as `br` has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskName(String);
+
+/// A name that no task can have.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{0}' is no task name: use 1 to 128 of the characters 0-9, a-z, A-Z and _")]
+pub struct InvalidTaskName(pub String);
+
+impl TaskName {
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// [`InvalidTaskName`].
+    pub fn new(name: impl Into<String>) -> Result<Self, InvalidTaskName> {
+        let name = name.into();
+        let good = (1..=128).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        if good { Ok(TaskName(name)) } else { Err(InvalidTaskName(name)) }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TaskName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Which life of a task: the create revision of its `info` key. A task that is stopped and started again under the
+/// same name is another one, and nothing that the first published counts for the second.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Incarnation(pub u64);
+
+/// How data files are compressed (kvproto `CompressionType`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// Not at all (`UNKNOWN`, 0).
+    None,
+    /// Zstandard (`ZSTD`, 3).
+    #[default]
+    Zstd,
+}
+
+/// A named log backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Its name.
+    pub name: TaskName,
+    /// Which life of the name.
+    pub incarnation: Incarnation,
+    /// Where the backup goes, as a URL.
+    pub storage: String,
+    /// Everything that is committed above it is part of the backup.
+    pub start_ts: Ts,
+    /// The encoded key ranges that are backed up.
+    pub ranges: Vec<KeyRange>,
+    /// How data files are compressed.
+    pub compression: Compression,
+}
+
+impl Task {
+    /// True if a region of that range has something to back up.
+    pub fn overlaps(&self, range: &KeyRange) -> bool {
+        self.ranges.iter().any(|r| r.overlaps(range))
+    }
+
+    /// True if an encoded key (with or without timestamp) belongs to the backup.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.ranges.iter().any(|r| r.contains(key))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked() {
+        assert!(TaskName::new("pitr_1").is_ok());
+        for bad in ["", "a b", "a/b", "ü", &"x".repeat(129)] {
+            assert_eq!(TaskName::new(bad), Err(InvalidTaskName(bad.to_owned())));
+        }
+    }
+}

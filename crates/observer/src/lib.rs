@@ -1,0 +1,1 @@
+//! The Raft hook: apply batches, leadership, region changes into bounded shard channels.

@@ -1,0 +1,1 @@
+//! list, plan, fetch, merge, write SSTs.

@@ -1,0 +1,1 @@
+//! The spool: append events, compress blocks, memory quota, spill, seal.
