@@ -1,1 +1,36 @@
-//! bytes <-> model: event records, protobuf metadata, object names, checksums, compression, encryption.
+//! bytes <-> model: everything that logtide writes to and reads from a storage.
+//!
+//! Event records ([`encode_record`], [`Records`]), logical files and their facts ([`FileKey`], [`summarize`],
+//! [`DataFile`], [`open_file`]), compression ([`Compressor`]), protobuf metadata ([`proto`], [`encode_metadata`],
+//! [`decode_metadata`]), object names ([`MetaName`], [`data_path`], [`checkpoint_path`]) and checkpoints. The layout is
+//! TiKV's and TiDB's (`reference/log-backup-format.md` §1–3), byte for byte. No IO, no clock, no randomness.
+//!
+//! Decoders never panic, and never allocate more than the bytes that they are given can justify.
+
+mod checkpoint;
+mod compress;
+mod error;
+mod file;
+mod info;
+mod key;
+mod metadata;
+mod name;
+mod open;
+pub mod proto;
+mod record;
+mod summary;
+
+pub use checkpoint::{decode_checkpoint, encode_checkpoint};
+pub use compress::Compressor;
+pub use error::{FileFault, FormatError, NameFault};
+pub use file::{DataFile, MAX_FILE_LENGTH, MAX_ZSTD_RATIO};
+pub use info::{LogicalFile, RegionNote, data_file_info, group, metadata};
+pub use key::{EntryKind, FileKey};
+pub use metadata::{decode_metadata, encode_metadata};
+pub use name::{
+    CHECKPOINT_PREFIX, FLAG_NO_GROUPS, FLAG_NO_SCHEMA, METADATA_PREFIX, MetaName, NameForm, ObjectTag, TAG_BOOT_BITS,
+    TAG_GENERATION_BITS, checkpoint_path, data_path,
+};
+pub use open::open_file;
+pub use record::{Record, RecordError, RecordFault, Records, encode_record, record_len};
+pub use summary::{FileSummary, summarize};

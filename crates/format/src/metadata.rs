@@ -1,0 +1,108 @@
+//! Metadata objects: protobuf, never compressed nor encrypted.
+
+use prost::Message;
+
+use crate::{DataFile, FileFault, FormatError, MAX_FILE_LENGTH, proto};
+
+/// The bytes of a metadata object.
+pub fn encode_metadata(metadata: &proto::Metadata) -> Vec<u8> {
+    metadata.encode_to_vec()
+}
+
+/// Reads a metadata object and checks that it can be true: every logical file passes [`DataFile::parse`], lies within
+/// its object and overlaps no other. (It may leave gaps: truncation removes logical files from an object's list.)
+///
+/// # Errors
+/// [`FormatError::Malformed`] for bytes that are no metadata, [`FormatError::BadFile`] for a logical file that cannot be.
+pub fn decode_metadata(object: &str, bytes: &[u8]) -> Result<proto::Metadata, FormatError> {
+    let malformed =
+        |offset: usize, what: String| FormatError::Malformed { object: object.to_owned(), offset: offset as u64, what };
+    let metadata = proto::Metadata::decode(bytes).map_err(|e| malformed(wire::first_fault(bytes), e.to_string()))?;
+    if proto::MetaVersion::try_from(metadata.meta_version).is_err() {
+        return Err(malformed(0, format!("meta_version {} is newer than 1 (V2)", metadata.meta_version)));
+    }
+    if metadata.store_id < 0 {
+        return Err(malformed(0, format!("store_id is {}", metadata.store_id)));
+    }
+    for group in &metadata.file_groups {
+        check_group(group).map_err(|(index, offset, fault)| bad_file(object, &group.path, index, offset, fault))?;
+    }
+    for (index, file) in metadata.files.iter().enumerate() {
+        check_single(file).map_err(|fault| bad_file(object, &file.path, index, file.range_offset, fault))?;
+    }
+    Ok(metadata)
+}
+
+fn bad_file(metadata: &str, data: &str, index: usize, offset: u64, fault: FileFault) -> FormatError {
+    FormatError::BadFile { object: format!("{metadata}: {data}"), index, offset, fault }
+}
+
+/// Index, offset and fault of the first logical file that cannot be.
+fn check_group(group: &proto::DataFileGroup) -> Result<(), (usize, u64, FileFault)> {
+    check_path(&group.path).map_err(|fault| (0, 0, fault))?;
+    let mut ranges = Vec::with_capacity(group.data_files_info.len());
+    for (index, info) in group.data_files_info.iter().enumerate() {
+        let at = |fault| (index, info.range_offset, fault);
+        let file = DataFile::check(info).map_err(at)?;
+        if file.end() > group.length {
+            return Err(at(FileFault::Outside { length: file.stored_length, object: group.length }));
+        }
+        ranges.push((file.offset, file.end(), index));
+    }
+    ranges.sort_unstable();
+    let overlap = ranges.windows(2).find(|pair| pair[1].0 < pair[0].1);
+    overlap.map_or(Ok(()), |pair| Err((pair[1].2, pair[1].0, FileFault::Overlap(pair[0].1))))
+}
+
+/// A logical file of [`proto::MetaVersion::V1`], which is an object of its own.
+fn check_single(info: &proto::DataFileInfo) -> Result<(), FileFault> {
+    check_path(&info.path)?;
+    let file = DataFile::check(info)?;
+    if file.end() > MAX_FILE_LENGTH { Err(FileFault::TooLong(file.end())) } else { Ok(()) }
+}
+
+/// A storage may be a directory: a path must not lead out of it.
+fn check_path(path: &str) -> Result<(), FileFault> {
+    let good = !path.contains(['\\', '\0']) && path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+    if good { Ok(()) } else { Err(FileFault::Path(path.to_owned())) }
+}
+
+/// Finds where protobuf bytes are malformed: prost does not say.
+mod wire {
+    use logtide_model::codec::{take, take_var_u64};
+
+    /// Which fields of a message are messages.
+    struct Shape(&'static [(u64, &'static Shape)]);
+
+    const LEAF: Shape = Shape(&[]);
+    const DATA_FILE: Shape = Shape(&[(22, &LEAF), (23, &LEAF)]);
+    const GROUP: Shape = Shape(&[(2, &DATA_FILE)]);
+    const METADATA: Shape = Shape(&[(1, &DATA_FILE), (6, &GROUP)]);
+
+    /// Where the first field begins that cannot be read; the end, if all can.
+    pub(super) fn first_fault(bytes: &[u8]) -> usize {
+        walk(bytes, &METADATA).err().unwrap_or(bytes.len())
+    }
+
+    fn walk(bytes: &[u8], shape: &Shape) -> Result<(), usize> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let at = bytes.len() - rest.len();
+            let tag = take_var_u64(&mut rest).map_err(|_| at)?;
+            let len = match tag & 7 {
+                0 => take_var_u64(&mut rest).map(|_| 0),
+                1 => Ok(8),
+                2 => take_var_u64(&mut rest),
+                5 => Ok(4),
+                _ => return Err(at),
+            };
+            let len = usize::try_from(len.map_err(|_| at)?).map_err(|_| at)?;
+            let inner = bytes.len() - rest.len();
+            let field = take(&mut rest, len).map_err(|_| at)?;
+            if let Some((_, shape)) = shape.0.iter().find(|(number, _)| *number == tag >> 3 && tag & 7 == 2) {
+                walk(field, shape).map_err(|offset| inner + offset)?;
+            }
+        }
+        Ok(())
+    }
+}
