@@ -1,0 +1,345 @@
+//! The observer: the host's callbacks, and the façade's controls.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender};
+use logtide_model::message::{AppliedBatch, Lead, ShardMessage};
+use logtide_model::{
+    ApplyBatch, KeyRange, LocalRegion, MemoryBudget, Op, RaftObserver, Region, RegionChange, RegionId, Role, Task, Term,
+};
+use parking_lot::{RwLock, RwLockWriteGuard};
+
+use crate::filter::{Filter, RegionHash};
+use crate::observations::{Bucket, Led};
+
+/// Buckets of a shard's map; a power of two. Apply threads meet on a lock word only if their regions share a bucket.
+const BUCKETS: usize = 64;
+
+/// Bytes that a batch is accounted with besides its ops: the message in the queue and its share of a queue block.
+pub const BATCH_OVERHEAD: usize = 256;
+
+/// What an [`Observer`] is made of.
+#[derive(Clone, Debug)]
+pub struct ObserverConfig {
+    /// How many shards there are, at least 1. A region belongs to the same shard as long as this stays.
+    pub shards: usize,
+    /// Bounds the applied batches on their way to the shards, in bytes; shared with whoever else fills the queues.
+    pub memory: MemoryBudget,
+}
+
+/// Counts of an [`Observer`], since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ObserverStats {
+    /// Regions observed now.
+    pub observed_regions: usize,
+    /// Batches that found no memory (or no shard) and were dropped; each raised the gap flag of its region.
+    pub dropped_batches: u64,
+    /// Changes past MVCC (range deletes, ingested files) in observed regions: passed on, but no log record holds them.
+    pub skipped_ops: u64,
+}
+
+/// The raft hook. Clones are handles to one observer.
+#[derive(Clone, Debug)]
+pub struct Observer(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    filter: Filter,
+    shards: Box<[Shard]>,
+    tasks: ArcSwap<Vec<Arc<Task>>>,
+    memory: MemoryBudget,
+}
+
+/// What belongs to one shard; nothing in it is shared with another one.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard {
+    queue: Sender<ShardMessage>,
+    buckets: Box<[PaddedBucket]>,
+    observed: AtomicUsize,
+    dropped_batches: AtomicU64,
+    skipped_ops: AtomicU64,
+}
+
+/// Two cache lines (adjacent-line prefetch), so that neighbours' lock words do not share one.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct PaddedBucket(RwLock<Bucket>);
+
+impl Observer {
+    /// An observer of nothing yet, and the queue of each shard.
+    ///
+    /// The queues have no bound in messages, but in bytes: every batch holds a permit of `config.memory`, and what
+    /// else is sent is small and rare.
+    pub fn new(config: ObserverConfig) -> (Observer, Vec<Receiver<ShardMessage>>) {
+        let (shards, queues): (Vec<_>, Vec<_>) = (0..config.shards.max(1)).map(|_| Shard::new()).unzip();
+        let inner = Inner {
+            filter: Filter::new(),
+            shards: shards.into(),
+            tasks: ArcSwap::default(),
+            memory: config.memory,
+        };
+        (Observer(Arc::new(inner)), queues)
+    }
+
+    /// The tasks of this store from now on: leaderships of regions that overlap one of them are observed. Regions that
+    /// no task wants any more are let go. (Tell the shards of a new task first, then call [`observe`](Self::observe)
+    /// for what the host leads already.)
+    pub fn set_tasks(&self, tasks: Vec<Arc<Task>>) {
+        let inner = &*self.0;
+        inner.tasks.store(Arc::new(tasks));
+        // A leadership that came in with the old tasks has left its bucket before the sweep enters it, or will see
+        // the new tasks: both read the tasks under the bucket's lock.
+        for shard in &inner.shards {
+            for bucket in &shard.buckets {
+                let mut bucket = bucket.0.write();
+                for (&region_id, slot) in bucket.iter_mut() {
+                    if slot.observation().is_some_and(|on| !inner.wanted(&on.range))
+                        && let Some(on) = slot.off()
+                    {
+                        inner.ended(shard, region_id);
+                        shard.send(ShardMessage::Unlead { region_id, term: on.term });
+                    }
+                }
+                if inner.tasks.load().is_empty() {
+                    bucket.clear();
+                }
+            }
+        }
+    }
+
+    /// What the host says about a region now; for task starts and audits, from any thread. A leader is observed (if it
+    /// is already, its shard is asked to look again), a follower no more. News that are older than what the callbacks
+    /// told change nothing.
+    pub fn observe(&self, region: &LocalRegion) {
+        self.on_leadership(&region.region, region.term, region.role);
+    }
+
+    /// The regions that are observed now, in order of their ids: for audits.
+    pub fn observed(&self) -> Vec<RegionId> {
+        let buckets = self.0.shards.iter().flat_map(|shard| &shard.buckets);
+        let mut ids: Vec<RegionId> = buckets
+            .flat_map(|bucket| {
+                let bucket = bucket.0.read();
+                let on = bucket.iter().filter(|(_, slot)| slot.observation().is_some());
+                on.map(|(&id, _)| id).collect::<Vec<_>>()
+            })
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// How many shards there are.
+    pub fn shards(&self) -> usize {
+        self.0.shards.len()
+    }
+
+    /// The shard that owns a region.
+    pub fn shard_of(&self, region_id: RegionId) -> usize {
+        RegionHash::of(region_id).high(self.0.shards.len())
+    }
+
+    /// Sends a message to a shard, in order with what else is sent to it. False if there is no such shard any more.
+    pub fn send(&self, shard: usize, message: ShardMessage) -> bool {
+        self.0.shards.get(shard).is_some_and(|shard| shard.send(message))
+    }
+
+    /// Sends a message made for each shard; false if one is gone.
+    pub fn broadcast(&self, mut message: impl FnMut(usize) -> ShardMessage) -> bool {
+        let sent = (0..self.shards()).filter(|&shard| self.send(shard, message(shard))).count();
+        sent == self.shards()
+    }
+
+    /// What was counted.
+    pub fn stats(&self) -> ObserverStats {
+        let mut stats = ObserverStats::default();
+        for shard in &self.0.shards {
+            stats.observed_regions += shard.observed.load(Ordering::Relaxed);
+            stats.dropped_batches += shard.dropped_batches.load(Ordering::Relaxed);
+            stats.skipped_ops += shard.skipped_ops.load(Ordering::Relaxed);
+        }
+        stats
+    }
+}
+
+impl RaftObserver for Observer {
+    #[inline]
+    fn on_apply(&self, batch: &ApplyBatch<'_>) {
+        let hash = RegionHash::of(batch.region_id);
+        if self.0.filter.may_contain(hash) {
+            self.0.applied(hash, batch);
+        }
+    }
+
+    fn on_leadership(&self, region: &Region, term: Term, role: Role) {
+        match role {
+            Role::Leader => self.0.lead(region, term),
+            Role::Follower => self.0.leave(region.id, term),
+        }
+    }
+
+    fn on_region_changed(&self, change: &RegionChange) {
+        match change {
+            RegionChange::Split { parent, .. } => self.0.reshaped(parent, change),
+            RegionChange::EpochChange { region } => self.0.reshaped(region, change),
+            RegionChange::Merge { target, source } => {
+                self.0.gone(source.id, change);
+                self.0.reshaped(target, change);
+            }
+            RegionChange::Destroy { region } => self.0.gone(region.id, change),
+        }
+    }
+}
+
+impl Inner {
+    fn shard(&self, hash: RegionHash) -> &Shard {
+        &self.shards[hash.high(self.shards.len())]
+    }
+
+    fn wanted(&self, range: &KeyRange) -> bool {
+        self.tasks.load().iter().any(|task| task.overlaps(range))
+    }
+
+    /// The message is sent under the bucket's lock, as the leadership before it was: so a shard sees `Lead` before the
+    /// first batch that was observed because of it, and no batch after the `Unlead` that ended it.
+    #[inline(never)]
+    fn applied(&self, hash: RegionHash, batch: &ApplyBatch<'_>) {
+        let shard = self.shard(hash);
+        let bucket = shard.bucket(hash).read();
+        let Some(on) = bucket.get(&batch.region_id).and_then(|slot| slot.observation()) else { return };
+        let size = measure(batch.ops);
+        if size.past_mvcc > 0 {
+            shard.skipped_ops.fetch_add(size.past_mvcc, Ordering::Relaxed);
+        }
+        let sent = self.memory.try_acquire(BATCH_OVERHEAD + size.bytes).is_some_and(|permit| {
+            shard.send(ShardMessage::Applied(AppliedBatch {
+                region_id: batch.region_id,
+                version: batch.epoch.version,
+                term: batch.term,
+                first_index: batch.first_index,
+                last_index: batch.last_index,
+                ops: batch.ops.to_vec(),
+                permit,
+            }))
+        });
+        if !sent {
+            on.gap.raise();
+            shard.dropped_batches.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn lead(&self, region: &Region, term: Term) {
+        let hash = RegionHash::of(region.id);
+        let shard = self.shard(hash);
+        let mut bucket = shard.bucket(hash).write();
+        if !self.wanted(&region.range) {
+            return;
+        }
+        let gap = match bucket.entry(region.id).or_default().lead(term, &region.range) {
+            Led::Stale => return,
+            Led::Again(gap) | Led::NewTerm(gap) => gap,
+            Led::Begun(gap) => {
+                shard.observed.fetch_add(1, Ordering::Relaxed);
+                self.filter.add(hash);
+                gap
+            }
+        };
+        shard.send(ShardMessage::Lead(Lead { region: region.clone(), term, gap }));
+    }
+
+    fn leave(&self, region_id: RegionId, term: Term) {
+        let hash = RegionHash::of(region_id);
+        let shard = self.shard(hash);
+        let mut bucket = shard.bucket(hash).write();
+        if self.tasks.load().is_empty() {
+            return;
+        }
+        // Remembered even if the region is not observed: an older listing may be on its way to `observe`.
+        if bucket.entry(region_id).or_default().leave(term) {
+            self.ended(shard, region_id);
+            shard.send(ShardMessage::Unlead { region_id, term });
+        }
+    }
+
+    /// The region has another shape now. If no task wants what is left of it, it is let go.
+    fn reshaped(&self, region: &Region, change: &RegionChange) {
+        self.with_observed(region.id, |shard, bucket| {
+            let Some(slot) = bucket.get_mut(&region.id) else { return };
+            let Some(on) = slot.observation_mut() else { return };
+            on.range = region.range.clone();
+            let term = on.term;
+            shard.send(ShardMessage::RegionChanged(change.clone()));
+            if !self.wanted(&region.range) {
+                slot.off();
+                self.ended(shard, region.id);
+                shard.send(ShardMessage::Unlead { region_id: region.id, term });
+            }
+        });
+    }
+
+    /// This store has no such region any more.
+    fn gone(&self, region_id: RegionId, change: &RegionChange) {
+        self.with_observed(region_id, |shard, bucket| {
+            if bucket.remove(&region_id).is_some_and(|slot| slot.observation().is_some()) {
+                self.ended(shard, region_id);
+                shard.send(ShardMessage::RegionChanged(change.clone()));
+            }
+        });
+    }
+
+    fn with_observed(&self, region_id: RegionId, act: impl FnOnce(&Shard, &mut RwLockWriteGuard<'_, Bucket>)) {
+        let hash = RegionHash::of(region_id);
+        let shard = self.shard(hash);
+        act(shard, &mut shard.bucket(hash).write());
+    }
+
+    fn ended(&self, shard: &Shard, region_id: RegionId) {
+        shard.observed.fetch_sub(1, Ordering::Relaxed);
+        self.filter.remove(RegionHash::of(region_id));
+    }
+}
+
+impl Shard {
+    fn new() -> (Self, Receiver<ShardMessage>) {
+        let (queue, receiver) = crossbeam_channel::unbounded();
+        let buckets = (0..BUCKETS).map(|_| PaddedBucket::default()).collect();
+        let (observed, dropped_batches, skipped_ops) = Default::default();
+        (Shard { queue, buckets, observed, dropped_batches, skipped_ops }, receiver)
+    }
+
+    fn bucket(&self, hash: RegionHash) -> &RwLock<Bucket> {
+        &self.buckets[hash.middle(BUCKETS)].0
+    }
+
+    fn send(&self, message: ShardMessage) -> bool {
+        self.queue.send(message).is_ok()
+    }
+}
+
+struct Size {
+    bytes: usize,
+    past_mvcc: u64,
+}
+
+/// What the ops will hold in memory.
+fn measure(ops: &[Op]) -> Size {
+    let mut size = Size { bytes: size_of_val(ops), past_mvcc: 0 };
+    for op in ops {
+        size.bytes += match op {
+            Op::Put { key, value, .. } => key.len() + value.len(),
+            Op::Delete { key, .. } => key.len(),
+            Op::DeleteRange { start, end, .. } => {
+                size.past_mvcc += 1;
+                start.len() + end.len()
+            }
+            Op::IngestSst { path, .. } => {
+                size.past_mvcc += 1;
+                path.len()
+            }
+            Op::Admin => 0,
+        };
+    }
+    size
+}
