@@ -1,1 +1,25 @@
 //! The MVCC delta of a region from a snapshot, rate limited by bytes read.
+//!
+//! Owns: what of a snapshot belongs to a backup that continues from a checkpoint ([`Scanner::scan`]), how fast it is
+//! read ([`RateLimiter`]) and how much of it is in memory at once.
+//! Does not own: threads, snapshots, retries. The caller takes a snapshot, runs the scan on a thread of its own, and
+//! forwards the events.
+//!
+//! Everything here is a function of its inputs: the clock and the waiting come in through [`Waiter`], which
+//! [`Cancel`] implements for real.
+
+mod batch;
+mod cursor;
+mod delta;
+mod error;
+mod limiter;
+mod scan;
+mod wait;
+
+pub use error::ScanError;
+pub use limiter::RateLimiter;
+pub use scan::{ScanReport, Scanner};
+pub use wait::{Cancel, Waiter};
+
+#[cfg(test)]
+mod tests;

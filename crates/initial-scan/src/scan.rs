@@ -1,0 +1,138 @@
+//! The order of a scan.
+
+use logtide_model::message::ScanEvent;
+use logtide_model::{KeyRange, KvSnapshot, MemoryBudget, Task, Ts};
+
+use crate::batch::{Arena, Batch};
+use crate::cursor::Pace;
+use crate::delta::Delta;
+use crate::{RateLimiter, ScanError, Waiter};
+
+/// What all scans of a store share. Cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Scanner {
+    /// How fast snapshots are read.
+    pub limiter: RateLimiter,
+    /// Accounts for what was read and is not yet handled; every batch holds a permit of it.
+    pub memory: MemoryBudget,
+    /// Bytes of a batch, at most; a larger record is a batch of its own.
+    pub batch_bytes: usize,
+}
+
+/// What a scan did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScanReport {
+    /// Locks that were reported.
+    pub locks: u64,
+    /// Records that were emitted.
+    pub entries: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+    /// Bytes of all keys and values that were read.
+    pub read_bytes: u64,
+    /// Records above the start ts that carry no data (rollbacks, locks).
+    pub skipped: u64,
+    /// Keys with a version at or below the start ts.
+    pub old_keys: u64,
+    /// How often an iterator had to seek.
+    pub seeks: u64,
+    /// How often the scan had to wait for memory.
+    pub memory_waits: u64,
+}
+
+impl Scanner {
+    /// Scans a snapshot for what `task` needs above `start_ts`: `Started`, `Locks`*, `LocksDone`, `Data`*, `Finished`.
+    ///
+    /// Locks are those that hold the resolved ts back. Data are the put and delete records committed above `start_ts`,
+    /// and the value in the default column family of every such put, and of every put lock, whatever its own ts.
+    /// Neither ever leaves the ranges of the task. `sink` returns false to end the scan.
+    ///
+    /// It blocks while there is no memory or the rate is exceeded; `waiter` ends that at once.
+    ///
+    /// # Errors
+    /// [`ScanError`]; what was emitted before is harmless, as a later attempt emits it again.
+    pub fn scan(
+        &self,
+        snapshot: &dyn KvSnapshot,
+        task: &Task,
+        start_ts: Ts,
+        waiter: &dyn Waiter,
+        sink: &mut dyn FnMut(ScanEvent) -> bool,
+    ) -> Result<ScanReport, ScanError> {
+        let mut delta = Delta {
+            snapshot,
+            start_ts,
+            memory: &self.memory,
+            batch_bytes: self.batch_bytes,
+            pace: Pace::new(&self.limiter, waiter),
+            sink,
+            arena: Arena::default(),
+            report: ScanReport::default(),
+        };
+        let outcome = run(&mut delta, &ranges(task, &snapshot.region().range));
+        delta.pace.finish();
+        outcome?;
+        Ok(ScanReport { read_bytes: delta.pace.read_bytes, seeks: delta.pace.seeks, ..delta.report })
+    }
+}
+
+fn run(delta: &mut Delta<'_>, ranges: &[KeyRange]) -> Result<(), ScanError> {
+    let applied_index = delta.snapshot.applied_index();
+    delta.send(ScanEvent::Started { start_ts: delta.start_ts, applied_index })?;
+    let mut locks = Batch::new();
+    for range in ranges {
+        delta.locks(range, &mut locks)?;
+    }
+    delta.flush(&mut locks)?;
+    delta.send(ScanEvent::LocksDone)?;
+    let mut data = Batch::new();
+    for range in ranges {
+        delta.lock_values(range, &mut data)?;
+        delta.writes(range, &mut data)?;
+    }
+    delta.flush(&mut data)?;
+    delta.send(ScanEvent::Finished)
+}
+
+/// What the task wants of a region, ascending, nothing twice.
+fn ranges(task: &Task, region: &KeyRange) -> Vec<KeyRange> {
+    let mut wanted: Vec<KeyRange> = task.ranges.iter().filter_map(|r| r.intersect(region)).collect();
+    wanted.sort();
+    let mut ranges: Vec<KeyRange> = Vec::with_capacity(wanted.len());
+    for range in wanted {
+        match ranges.last_mut() {
+            Some(last) if last.end.is_empty() || range.start <= last.end => {
+                if !last.covers(&range) {
+                    last.end = range.end;
+                }
+            }
+            _ => ranges.push(range),
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logtide_model::{Compression, Incarnation, TaskName};
+
+    fn range(a: &str, b: &str) -> KeyRange {
+        KeyRange::new(a.to_owned(), b.to_owned())
+    }
+
+    #[test]
+    fn ranges_are_cut_to_the_region_and_joined() {
+        let task = Task {
+            name: TaskName::new("t").unwrap(),
+            incarnation: Incarnation(1),
+            storage: String::new(),
+            start_ts: Ts::ZERO,
+            ranges: vec![range("k", ""), range("a", "c"), range("b", "d"), range("m", "n"), range("e", "f")],
+            compression: Compression::None,
+        };
+        assert_eq!(ranges(&task, &range("b", "z")), [range("b", "d"), range("e", "f"), range("k", "z")]);
+        assert_eq!(ranges(&task, &range("d", "e")), []);
+        assert_eq!(ranges(&task, &KeyRange::ALL), [range("a", "d"), range("e", "f"), range("k", "")]);
+    }
+}
