@@ -1,0 +1,5 @@
+//! Backups that TiKV's own code wrote (`tests/data/interop/README.txt`): logtide reads all six, and writes the same.
+
+mod backup;
+mod read;
+mod write;
