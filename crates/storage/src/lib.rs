@@ -1,1 +1,40 @@
 //! Opens a backup storage from its URL, probes it, and knows whose it is.
+//!
+//! It owns: what a storage URL means, the durability of a local directory, the probe of what a storage can do, the
+//! identity objects of a prefix, and the storage checkpoint. It does not own the objects of the log itself: the flusher
+//! writes them, `restore` reads and removes them.
+//!
+//! Objects that are logtide's alone live below [`OWN_PREFIX`]; no reader of the format looks there.
+
+mod backupmeta;
+mod checkpoint;
+mod durable;
+mod error;
+mod identity;
+mod location;
+mod object;
+mod open;
+mod probe;
+
+use std::sync::Arc;
+
+use object_store::ObjectStore;
+
+pub use checkpoint::{CheckpointWriter, read_checkpoint};
+pub use error::StorageError;
+pub use identity::{BACKUPMETA_OBJECT, BackupMetaHead, IDENTITY_OBJECT, Identity, LOCK_OBJECT, claim};
+pub use identity::{read_backupmeta, read_identity};
+pub use open::open;
+pub use probe::{Capabilities, probe};
+
+/// Below this, objects are logtide's own and no part of the log.
+pub const OWN_PREFIX: &str = "v1/logtide";
+
+/// An open storage. Objects are addressed relative to the prefix that its URL names.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    /// Where the objects are.
+    pub store: Arc<dyn ObjectStore>,
+    /// The canonical URL, without credentials: the same storage has the same one, however it was written.
+    pub url: String,
+}
