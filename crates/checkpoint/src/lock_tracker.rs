@@ -1,0 +1,246 @@
+//! The locks of one region that hold its resolved timestamp back.
+
+use std::collections::BTreeMap;
+
+use logtide_model::mvcc::Lock;
+use logtide_model::{KeyRange, Ts};
+
+/// What an entry costs besides the bytes of its key: 24 bytes in a B-tree node that is two thirds full, and the
+/// allocation of the key.
+const ENTRY_BYTES: usize = 56;
+/// What one distinct start ts costs.
+const COUNT_BYTES: usize = 32;
+
+/// A change of the lock column family, as far as tracking cares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LockOp<'a> {
+    /// The encoded key.
+    pub key: &'a [u8],
+    /// The start ts of the lock that is there now, if it holds the resolved ts back; `None` if none does.
+    pub held: Option<Ts>,
+}
+
+impl<'a> LockOp<'a> {
+    /// A record was written. One that cannot be read (a kind that this version does not know, damage) may hide any
+    /// start ts, so it counts as held since [`Ts::ZERO`]: the checkpoint waits until it is gone.
+    pub fn put(key: &'a [u8], value: &[u8]) -> Self {
+        let held = match Lock::peek(value) {
+            // The kinds of `Lock::holds_resolved_ts`; a pessimistic lock becomes another one before it commits.
+            Ok((logtide_model::mvcc::LockKind::Put | logtide_model::mvcc::LockKind::Delete, start_ts)) => {
+                Some(start_ts)
+            }
+            Ok(_) => None,
+            Err(_) => Some(Ts::ZERO),
+        };
+        LockOp { key, held }
+    }
+
+    /// A record was removed.
+    pub fn delete(key: &'a [u8]) -> Self {
+        LockOp { key, held: None }
+    }
+
+    /// True for a record that could not be read.
+    pub fn is_unreadable(&self) -> bool {
+        self.held == Some(Ts::ZERO)
+    }
+}
+
+/// Locks by key, and the smallest of their start timestamps.
+///
+/// It owns copies of the keys (a slice of a raft entry would keep the whole entry alive, unaccounted). It does not
+/// know indexes or ranges of regions: [`Subscription`](crate::Subscription) does.
+#[derive(Debug, Default)]
+pub struct LockTracker {
+    locks: BTreeMap<Box<[u8]>, Ts>,
+    /// How many locks have a start ts.
+    counts: BTreeMap<Ts, usize>,
+    key_bytes: usize,
+    /// After [`collapse`](Self::collapse): a lower bound of the start ts of every lock.
+    floor: Option<Ts>,
+}
+
+impl LockTracker {
+    /// No locks.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A key is locked since `start_ts` (whatever it was before).
+    pub fn track(&mut self, key: &[u8], start_ts: Ts) {
+        if let Some(floor) = &mut self.floor {
+            *floor = start_ts.min(*floor);
+            return;
+        }
+        match self.locks.get_mut(key) {
+            Some(held) => {
+                let before = std::mem::replace(held, start_ts);
+                self.uncount(before);
+            }
+            None => {
+                self.key_bytes += key.len();
+                self.locks.insert(key.into(), start_ts);
+            }
+        }
+        *self.counts.entry(start_ts).or_default() += 1;
+    }
+
+    /// A key is not locked any more.
+    pub fn untrack(&mut self, key: &[u8]) {
+        if let Some(start_ts) = self.locks.remove(key) {
+            self.key_bytes -= key.len();
+            self.uncount(start_ts);
+        }
+    }
+
+    /// Applies a change.
+    pub fn apply(&mut self, op: LockOp<'_>) {
+        match op.held {
+            Some(start_ts) => self.track(op.key, start_ts),
+            None => self.untrack(op.key),
+        }
+    }
+
+    /// The smallest start ts of the locks, or a lower bound of it; `None` without locks.
+    pub fn min_start_ts(&self) -> Option<Ts> {
+        self.floor.or_else(|| self.counts.first_key_value().map(|(ts, _)| *ts))
+    }
+
+    /// Forgets the locks outside of `range`.
+    pub fn restrict(&mut self, range: &KeyRange) {
+        let mut inside = self.locks.split_off(&range.start[..]);
+        let mut outside = std::mem::take(&mut self.locks);
+        if !range.end.is_empty() {
+            outside.append(&mut inside.split_off(&range.end[..]));
+        }
+        self.locks = inside;
+        for (key, start_ts) in outside {
+            self.key_bytes -= key.len();
+            self.uncount(start_ts);
+        }
+    }
+
+    /// Gives the memory back and keeps a lower bound of the start timestamps: from now on locks only lower it. It
+    /// stays true for ever, and too low until the locks are read anew.
+    pub fn collapse(&mut self) {
+        if let Some(floor) = self.min_start_ts() {
+            *self = LockTracker { floor: Some(floor), ..Self::default() };
+        }
+    }
+
+    /// False after a [`collapse`](Self::collapse) that dropped locks.
+    pub fn is_exact(&self) -> bool {
+        self.floor.is_none()
+    }
+
+    /// How many locks are known by key.
+    pub fn len(&self) -> usize {
+        self.locks.len()
+    }
+
+    /// True if no lock is known by key.
+    pub fn is_empty(&self) -> bool {
+        self.locks.is_empty()
+    }
+
+    /// Bytes of memory, about.
+    pub fn memory(&self) -> usize {
+        self.key_bytes + self.locks.len() * ENTRY_BYTES + self.counts.len() * COUNT_BYTES
+    }
+
+    fn uncount(&mut self, start_ts: Ts) {
+        if let Some(count) = self.counts.get_mut(&start_ts) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&start_ts);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logtide_model::mvcc::LockKind;
+    use proptest::prelude::*;
+
+    fn ts(n: u64) -> Ts {
+        Ts::new(n)
+    }
+
+    #[test]
+    fn only_locks_that_change_data_hold_the_resolved_ts() {
+        for (kind, held) in [
+            (LockKind::Put, Some(ts(7))),
+            (LockKind::Delete, Some(ts(7))),
+            (LockKind::Lock, None),
+            (LockKind::Pessimistic, None),
+        ] {
+            let record = Lock::new(kind, b"p".to_vec(), ts(7), 10);
+            assert_eq!(LockOp::put(b"k", &record.to_bytes()).held, held, "{kind:?}");
+            assert_eq!(held.is_some(), record.holds_resolved_ts());
+        }
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_read_holds_from_the_beginning() {
+        let op = LockOp::put(b"k", b"?");
+        assert!(op.is_unreadable());
+        let mut tracker = LockTracker::new();
+        tracker.apply(op);
+        assert_eq!(tracker.min_start_ts(), Some(Ts::ZERO));
+        tracker.apply(LockOp::delete(b"k"));
+        assert_eq!(tracker.min_start_ts(), None);
+    }
+
+    #[test]
+    fn a_collapsed_tracker_only_goes_down() {
+        let mut tracker = LockTracker::new();
+        tracker.track(b"a", ts(5));
+        tracker.track(b"b", ts(9));
+        tracker.collapse();
+        assert!(!tracker.is_exact() && tracker.memory() == 0);
+        tracker.untrack(b"a");
+        tracker.track(b"c", ts(7));
+        assert_eq!(tracker.min_start_ts(), Some(ts(5)));
+        tracker.track(b"d", ts(3));
+        assert_eq!(tracker.min_start_ts(), Some(ts(3)));
+    }
+
+    #[test]
+    fn a_million_locks_take_a_sane_amount_of_memory() {
+        let mut tracker = LockTracker::new();
+        for n in 0..1_000_000u64 {
+            tracker.track(&n.to_be_bytes(), ts(n % 10));
+        }
+        assert!(tracker.memory() < 100 << 20, "{}", tracker.memory());
+        for n in 0..1_000_000u64 {
+            tracker.untrack(&n.to_be_bytes());
+        }
+        assert_eq!((tracker.memory(), tracker.len(), tracker.min_start_ts()), (0, 0, None));
+    }
+
+    proptest! {
+        #[test]
+        fn equals_a_plain_list(
+            ops in prop::collection::vec(("[a-d]{1,2}", prop::option::of(1u64..6)), 0..60),
+            start in "[a-d]{0,1}", end in "[a-d]{0,1}",
+        ) {
+            let mut tracker = LockTracker::new();
+            let mut plain: Vec<(String, u64)> = Vec::new();
+            for (key, held) in ops {
+                plain.retain(|(k, _)| *k != key);
+                plain.extend(held.map(|ts| (key.clone(), ts)));
+                tracker.apply(LockOp { key: key.as_bytes(), held: held.map(Ts::new) });
+                prop_assert_eq!(tracker.min_start_ts(), plain.iter().map(|(_, ts)| Ts::new(*ts)).min());
+                prop_assert_eq!(tracker.len(), plain.len());
+            }
+            let range = KeyRange::new(start, end);
+            tracker.restrict(&range);
+            plain.retain(|(key, _)| range.contains(key.as_bytes()));
+            prop_assert_eq!(tracker.min_start_ts(), plain.iter().map(|(_, ts)| Ts::new(*ts)).min());
+            plain.iter().for_each(|(key, _)| tracker.untrack(key.as_bytes()));
+            prop_assert_eq!((tracker.memory(), tracker.len()), (0, 0));
+        }
+    }
+}

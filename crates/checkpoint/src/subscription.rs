@@ -1,0 +1,539 @@
+//! One task's view of one region: what a seal marker may state about it (I2, I3).
+//!
+//! ```text
+//! Pending ── started (snapshot at A) ──▶ Scanning ── finished ──▶ Observing
+//!    ▲                                      │                         │
+//!    └── gap · new term · new range · failure · memory pressure ──────┘
+//! ```
+//!
+//! Owns: the state, the raft indexes seen without a gap, the locks, the attempt whose scan steps count.
+//! Does not own: the data (the caller appends it in every state), the numbers of attempts, waiting.
+//!
+//! # Why a statement is true
+//! In *Observing*, [`Statement::Resolved`] says that every commit at or below it to the region's range is in what the
+//! caller was given before (scan data, or applied batches). The snapshot at A gave the scan all commits above its start
+//! ts; the batches from A + 1 on came without a gap up to `index`; a commit that is not in them is applied after `index`,
+//! and either its lock is in the tracker (so it commits above the lock's start ts), or, since the host promises that after
+//! the barrier every transaction not above T has its lock or write told (H2) and `index` is not below what was told when
+//! the barrier was taken, it commits above T. The confirmed term and epoch version make sure that no other region or
+//! leader could write to the range meanwhile.
+//!
+//! # Indexes
+//! A batch has one first and one last index, and its changes have none of their own. A batch that the snapshot's index
+//! cuts in two is applied whole: the last change of a key wins, so the locks at its end are right.
+
+use logtide_model::message::GapFlag;
+use logtide_model::{Confirmed, Region, RegionEpoch, Term, Ts};
+
+use crate::lock_queue::LockQueue;
+use crate::{LockOp, LockTracker};
+
+/// The subscription of one task to one region.
+#[derive(Debug)]
+pub struct Subscription {
+    region: Region,
+    term: Term,
+    gap: GapFlag,
+    state: State,
+    /// The attempt whose steps count.
+    attempt: Option<u64>,
+    /// An attempt that was given up and whose scanner was not told yet.
+    given_up: Option<u64>,
+    failures: u32,
+    /// What the last marker asked for and had not been seen then.
+    awaited: u64,
+}
+
+#[derive(Debug)]
+enum State {
+    Pending(Pending),
+    Scanning(Scanning),
+    Observing(Observing),
+}
+
+/// Waiting for a snapshot, whose index is not known yet.
+#[derive(Debug, Default)]
+struct Pending {
+    /// The entries seen without a gap, `[from, next)`.
+    seen: Option<(u64, u64)>,
+    queue: LockQueue,
+}
+
+#[derive(Debug)]
+struct Scanning {
+    start_ts: Ts,
+    /// The index after the last one that is in the snapshot or was seen.
+    next: u64,
+    locks: Locks,
+}
+
+#[derive(Debug)]
+enum Locks {
+    /// The scan sends the locks of its snapshot; changes after it wait.
+    Loading(LockTracker, LockQueue),
+    /// They are exact at `next - 1`.
+    Known(LockTracker),
+}
+
+#[derive(Debug)]
+struct Observing {
+    next: u64,
+    locks: LockTracker,
+}
+
+/// Where a subscription is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Waits for a scan.
+    Pending,
+    /// A snapshot was taken; its records are on the way.
+    Scanning,
+    /// Everything since the scan's start ts was seen.
+    Observing,
+}
+
+/// Why a subscription went back to [`Phase::Pending`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rescan {
+    /// Entries were not seen.
+    Gap,
+    /// The attempt failed.
+    Failed,
+    /// Leadership in another term.
+    Term,
+    /// The range changed.
+    Range,
+    /// Its queue of lock changes took too much memory.
+    Memory,
+    /// What was spooled was lost, or a change went past MVCC.
+    Lost,
+    /// Locks were dropped under memory pressure and are to be read anew.
+    Locks,
+}
+
+impl Rescan {
+    /// A short name for logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Rescan::Gap => "gap",
+            Rescan::Failed => "failed",
+            Rescan::Term => "term",
+            Rescan::Range => "range",
+            Rescan::Memory => "memory",
+            Rescan::Lost => "lost",
+            Rescan::Locks => "locks",
+        }
+    }
+
+    /// True if trying again at once may make it worse.
+    const fn is_failure(self) -> bool {
+        matches!(self, Rescan::Gap | Rescan::Failed | Rescan::Memory)
+    }
+}
+
+/// What a subscription says at a seal marker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statement {
+    /// Nothing: the region is left out, and holds the global checkpoint back.
+    Nothing(Silence),
+    /// A scan is on its way from this checkpoint, which is durable already. It must not go with an index.
+    Scanning(Ts),
+    /// Everything committed at or below `checkpoint` was given to the caller, and so were all entries up to `index`.
+    Resolved {
+        /// Up to when.
+        checkpoint: Ts,
+        /// The last entry seen.
+        index: u64,
+    },
+}
+
+/// Why there is nothing to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Silence {
+    /// No snapshot yet.
+    Pending,
+    /// A batch was dropped.
+    Gap,
+    /// No quorum confirmed that this store leads the region.
+    NotConfirmed,
+    /// It leads it in another term.
+    OtherTerm,
+    /// It leads it with another range.
+    OtherVersion,
+    /// Entries that were told before the barrier have not been seen.
+    Behind,
+    /// A lock cannot be read.
+    UnreadableLock,
+}
+
+impl Silence {
+    /// A short name for logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Silence::Pending => "pending",
+            Silence::Gap => "gap",
+            Silence::NotConfirmed => "not-confirmed",
+            Silence::OtherTerm => "other-term",
+            Silence::OtherVersion => "other-version",
+            Silence::Behind => "behind",
+            Silence::UnreadableLock => "unreadable-lock",
+        }
+    }
+}
+
+/// What to tell the scanners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requested {
+    /// An earlier attempt that is to be cancelled.
+    pub cancel: Option<u64>,
+    /// How many attempts failed before, for the backoff.
+    pub failures: u32,
+}
+
+impl Subscription {
+    /// A subscription that waits for its first scan.
+    pub fn new(region: Region, term: Term, gap: GapFlag) -> Self {
+        Subscription {
+            region,
+            term,
+            gap,
+            state: State::Pending(Pending::default()),
+            attempt: None,
+            given_up: None,
+            failures: 0,
+            awaited: 0,
+        }
+    }
+
+    /// The region as subscribed.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// The term as subscribed.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Where it is.
+    pub fn phase(&self) -> Phase {
+        match self.state {
+            State::Pending(_) => Phase::Pending,
+            State::Scanning(_) => Phase::Scanning,
+            State::Observing(_) => Phase::Observing,
+        }
+    }
+
+    /// True if a scan has to be requested: the caller should, after everything that it told this subscription.
+    pub fn wants_scan(&self) -> bool {
+        self.attempt.is_none() && self.phase() == Phase::Pending
+    }
+
+    /// A scan is requested now, as `attempt`, a number that this subscription never had before.
+    pub fn request_scan(&mut self, attempt: u64) -> Requested {
+        self.attempt = Some(attempt);
+        Requested { cancel: self.given_up.take(), failures: self.failures }
+    }
+
+    /// The attempt to cancel when the subscription ends.
+    pub fn attempt_to_cancel(&self) -> Option<u64> {
+        self.attempt.or(self.given_up)
+    }
+
+    /// Back to the beginning: nothing seen so far counts.
+    pub fn rescan(&mut self, why: Rescan) {
+        if let Some(attempt) = self.attempt.take() {
+            self.given_up = Some(attempt);
+        }
+        if why.is_failure() {
+            self.failures = self.failures.saturating_add(1);
+        }
+        self.awaited = 0;
+        self.state = State::Pending(Pending::default());
+    }
+
+    /// Entries `first..=last` were applied, with these changes of the lock column family.
+    ///
+    /// Entries that were seen before are skipped. Answers false at a jump: entries were not seen, and the subscription
+    /// begins anew with this batch.
+    pub fn applied(&mut self, first: u64, last: u64, ops: &[LockOp<'_>]) -> bool {
+        let next = match &self.state {
+            State::Pending(pending) => return self.applied_while_pending(pending.seen, first, last, ops),
+            State::Scanning(scanning) => scanning.next,
+            State::Observing(observing) => observing.next,
+        };
+        if first > next {
+            self.rescan(Rescan::Gap);
+            self.applied_while_pending(None, first, last, ops);
+            return false;
+        }
+        if last >= next {
+            self.advance(last, ops);
+        }
+        true
+    }
+
+    fn applied_while_pending(&mut self, seen: Option<(u64, u64)>, first: u64, last: u64, ops: &[LockOp<'_>]) -> bool {
+        let State::Pending(pending) = &mut self.state else { return true };
+        let from = match seen {
+            Some((_, next)) if last < next => return true,
+            Some((from, next)) if first <= next => from,
+            // A jump: only a snapshot that has all up to here can be of use, and has what is queued.
+            _ => {
+                pending.queue = LockQueue::default();
+                first
+            }
+        };
+        pending.seen = Some((from, last + 1));
+        pending.queue.push(last, ops);
+        true
+    }
+
+    fn advance(&mut self, last: u64, ops: &[LockOp<'_>]) {
+        let range = &self.region.range;
+        let tracker = match &mut self.state {
+            State::Pending(_) => return,
+            State::Scanning(scanning) => {
+                scanning.next = last + 1;
+                match &mut scanning.locks {
+                    Locks::Loading(_, queue) => return queue.push(last, ops),
+                    Locks::Known(locks) => locks,
+                }
+            }
+            State::Observing(observing) => {
+                observing.next = last + 1;
+                &mut observing.locks
+            }
+        };
+        // A lock outside of the range belongs to another region, whose changes are not seen here.
+        ops.iter().filter(|op| range.contains(op.key)).for_each(|op| tracker.apply(*op));
+    }
+
+    /// A snapshot was taken at `applied_index`, to be read from `start_ts` on. Answers false if the step is stale.
+    pub fn scan_started(&mut self, attempt: u64, start_ts: Ts, applied_index: u64) -> bool {
+        let State::Pending(pending) = &mut self.state else { return self.unexpected_step(attempt) };
+        if self.attempt != Some(attempt) {
+            return false;
+        }
+        let first_after = applied_index.saturating_add(1);
+        let next = match pending.seen {
+            // What lies between the snapshot and the first entry seen would be missing.
+            Some((from, _)) if from > first_after => {
+                self.rescan(Rescan::Gap);
+                return true;
+            }
+            Some((_, next)) => next.max(first_after),
+            None => first_after,
+        };
+        let mut queue = std::mem::take(&mut pending.queue);
+        queue.drop_through(applied_index);
+        self.state = State::Scanning(Scanning { start_ts, next, locks: Locks::Loading(LockTracker::new(), queue) });
+        true
+    }
+
+    /// A lock of the snapshot. Answers false if the step is stale.
+    pub fn scan_lock(&mut self, attempt: u64, key: &[u8], start_ts: Ts) -> bool {
+        if self.attempt != Some(attempt) {
+            return false;
+        }
+        let State::Scanning(Scanning { locks: Locks::Loading(locks, _), .. }) = &mut self.state else {
+            return self.unexpected_step(attempt);
+        };
+        if self.region.range.contains(key) {
+            locks.track(key, start_ts);
+        }
+        true
+    }
+
+    /// All locks of the snapshot were told: replays the changes after it. Answers false if the step is stale.
+    pub fn scan_locks_done(&mut self, attempt: u64) -> bool {
+        if self.attempt != Some(attempt) {
+            return false;
+        }
+        let State::Scanning(Scanning { locks, .. }) = &mut self.state else { return self.unexpected_step(attempt) };
+        let Locks::Loading(tracker, queue) = locks else { return self.unexpected_step(attempt) };
+        let mut tracker = std::mem::take(tracker);
+        std::mem::take(queue).replay(&self.region.range, &mut tracker);
+        *locks = Locks::Known(tracker);
+        true
+    }
+
+    /// True if records of that attempt are wanted.
+    pub fn wants_data(&self, attempt: u64) -> bool {
+        self.attempt == Some(attempt) && self.phase() == Phase::Scanning
+    }
+
+    /// All records were told, and the caller has them. Answers false if the step is stale.
+    pub fn scan_finished(&mut self, attempt: u64) -> bool {
+        if self.attempt != Some(attempt) {
+            return false;
+        }
+        let State::Scanning(Scanning { next, locks: Locks::Known(locks), .. }) = &mut self.state else {
+            return self.unexpected_step(attempt);
+        };
+        self.state = State::Observing(Observing { next: *next, locks: std::mem::take(locks) });
+        self.attempt = None;
+        true
+    }
+
+    /// The attempt is over without result. Answers false if the step is stale.
+    pub fn scan_failed(&mut self, attempt: u64) -> bool {
+        self.unexpected_step(attempt)
+    }
+
+    /// A step that its place does not allow: such a scan proves nothing.
+    fn unexpected_step(&mut self, attempt: u64) -> bool {
+        if self.attempt != Some(attempt) {
+            return false;
+        }
+        self.rescan(Rescan::Failed);
+        true
+    }
+
+    /// Leadership in `term` (again), with the region's gap flag.
+    pub fn lead(&mut self, term: Term, gap: GapFlag) {
+        let dropped = self.gap.is_raised();
+        self.gap = gap;
+        if term != self.term {
+            self.term = term;
+            self.rescan(Rescan::Term);
+        } else if dropped && self.phase() != Phase::Pending {
+            self.rescan(Rescan::Gap);
+        }
+    }
+
+    /// Only the membership changed: that says nothing about keys.
+    pub fn set_conf_ver(&mut self, epoch: RegionEpoch) {
+        self.region.epoch.conf_ver = epoch.conf_ver;
+    }
+
+    /// The region gave a part of its range away and goes on with the rest; what was seen of the rest still counts.
+    ///
+    /// `region.range` must lie in the old range and must not have been elsewhere in between: if not, it begins anew.
+    pub fn shrink(&mut self, region: Region) {
+        if self.phase() == Phase::Pending || !self.region.range.covers(&region.range) {
+            return self.replace(region);
+        }
+        self.region = region;
+        let range = &self.region.range;
+        match &mut self.state {
+            State::Pending(_) => {}
+            // The queue is restricted when it is replayed.
+            State::Scanning(Scanning { locks: Locks::Loading(locks, _) | Locks::Known(locks), .. })
+            | State::Observing(Observing { locks, .. }) => locks.restrict(range),
+        }
+    }
+
+    /// The range changed: it has to be caught up as a whole.
+    pub fn replace(&mut self, region: Region) {
+        self.region = region;
+        self.rescan(Rescan::Range);
+    }
+
+    /// What may be stated at a marker with that barrier and that confirmation of leadership (taken after the barrier).
+    ///
+    /// A gap that shows here sends it back to [`Phase::Pending`].
+    pub fn state_at(&mut self, barrier: Ts, confirmed: Option<&Confirmed>) -> Statement {
+        let start_ts = match &self.state {
+            State::Pending(_) => return Statement::Nothing(Silence::Pending),
+            State::Scanning(scanning) => Some(scanning.start_ts),
+            State::Observing(_) => None,
+        };
+        if self.gap.is_raised() {
+            self.rescan(Rescan::Gap);
+            return Statement::Nothing(Silence::Gap);
+        }
+        match start_ts {
+            Some(start_ts) => Statement::Scanning(start_ts),
+            None => self.resolve(barrier, confirmed).unwrap_or_else(Statement::Nothing),
+        }
+    }
+
+    fn resolve(&mut self, barrier: Ts, confirmed: Option<&Confirmed>) -> Result<Statement, Silence> {
+        let State::Observing(Observing { next, locks }) = &self.state else { return Err(Silence::Pending) };
+        let confirmed = confirmed.ok_or(Silence::NotConfirmed)?;
+        if confirmed.term != self.term {
+            return Err(Silence::OtherTerm);
+        }
+        if confirmed.version != self.region.epoch.version {
+            return Err(Silence::OtherVersion);
+        }
+        let index = next.saturating_sub(1);
+        if index < confirmed.applied_index {
+            self.fall_behind(index, confirmed.applied_index);
+            return Err(Silence::Behind);
+        }
+        self.awaited = 0;
+        let checkpoint = locks.min_start_ts().map_or(barrier, |held| held.min(barrier));
+        if checkpoint.is_zero() {
+            return Err(Silence::UnreadableLock);
+        }
+        let exact = locks.is_exact();
+        self.failures = 0;
+        if !exact {
+            self.rescan(Rescan::Locks);
+        }
+        Ok(Statement::Resolved { checkpoint, index })
+    }
+
+    /// Entries told before the barrier should be here. A second marker that misses those that the first one missed is
+    /// proof of a drop whose flag another task's scan took down; waiting for it spares a scan where a host is late.
+    fn fall_behind(&mut self, index: u64, applied_index: u64) {
+        if index < self.awaited {
+            self.rescan(Rescan::Gap);
+        } else {
+            self.awaited = applied_index;
+        }
+    }
+
+    /// Gives memory back, whatever it costs but the truth; answers false if there is nothing to give.
+    ///
+    /// * Pending: drops the older half of the queue; a snapshot that is taken soon has it anyway.
+    /// * Loading, with more in the queue than in the snapshot's locks: begins anew.
+    /// * Else the locks collapse to a lower bound; the next marker states it and has them read anew (§15.11).
+    pub fn relieve(&mut self) -> bool {
+        match &mut self.state {
+            State::Pending(pending) => {
+                let gone = pending.queue.trim(pending.queue.memory() / 2);
+                if let (Some(gone), Some((from, _))) = (gone, &mut pending.seen) {
+                    *from = gone + 1;
+                }
+                gone.is_some()
+            }
+            State::Scanning(Scanning { locks: Locks::Loading(locks, queue), .. }) => {
+                if queue.memory() > locks.memory() {
+                    self.rescan(Rescan::Memory);
+                    return true;
+                }
+                collapse(locks)
+            }
+            State::Scanning(Scanning { locks: Locks::Known(locks), .. }) => collapse(locks),
+            State::Observing(observing) => collapse(&mut observing.locks),
+        }
+    }
+
+    /// Bytes of memory that locks and queued changes take, about.
+    pub fn memory(&self) -> usize {
+        match &self.state {
+            State::Pending(pending) => pending.queue.memory(),
+            State::Scanning(Scanning { locks: Locks::Loading(locks, queue), .. }) => locks.memory() + queue.memory(),
+            State::Scanning(Scanning { locks: Locks::Known(locks), .. }) => locks.memory(),
+            State::Observing(observing) => observing.locks.memory(),
+        }
+    }
+
+    /// How many locks are known by key.
+    pub fn locks(&self) -> usize {
+        match &self.state {
+            State::Pending(_) => 0,
+            State::Scanning(Scanning { locks: Locks::Loading(locks, _) | Locks::Known(locks), .. }) => locks.len(),
+            State::Observing(observing) => observing.locks.len(),
+        }
+    }
+}
+
+fn collapse(locks: &mut LockTracker) -> bool {
+    let some = !locks.is_empty();
+    locks.collapse();
+    some
+}
