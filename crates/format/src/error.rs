@@ -20,12 +20,12 @@ pub enum FormatError {
         what: String,
     },
     /// A logical file is not what its metadata says, or its metadata cannot be true.
-    #[error("{object}: logical file {index} at byte {offset}: {fault}")]
+    #[error("{object}: logical file {}at byte {offset}: {fault}", index.map(|i| format!("{i} ")).unwrap_or_default())]
     BadFile {
         /// The data object, behind the metadata object where that is at fault.
         object: String,
-        /// Which of the object's logical files.
-        index: usize,
+        /// Which of the object's logical files, where that is known.
+        index: Option<usize>,
         /// Where the logical file begins in the data object.
         offset: u64,
         /// What is wrong.
@@ -93,9 +93,9 @@ pub enum FileFault {
         /// What it must be.
         expected: usize,
     },
-    /// A smallest value above the largest.
-    #[error("{0} is above its upper bound")]
-    Order(&'static str),
+    /// A smallest value above the largest, or bounds that do not hold what they should.
+    #[error("{0}")]
+    Bounds(&'static str),
     /// Lengths that no records can have.
     #[error("{entries} records cannot have {length} bytes")]
     Entries {

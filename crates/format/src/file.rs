@@ -55,7 +55,7 @@ impl DataFile {
     pub fn parse(object: &str, index: usize, info: &proto::DataFileInfo) -> Result<Self, FormatError> {
         Self::check(info).map_err(|fault| FormatError::BadFile {
             object: object.to_owned(),
-            index,
+            index: Some(index),
             offset: info.range_offset,
             fault,
         })
@@ -136,13 +136,13 @@ fn check_bounds(info: &proto::DataFileInfo) -> Result<(), FileFault> {
         return Err(FileFault::FieldLength { field: "sha256", len: info.sha256.len(), expected: SHA256_LEN });
     }
     if info.min_ts > info.max_ts {
-        return Err(FileFault::Order("min_ts"));
+        return Err(FileFault::Bounds("min_ts is above max_ts"));
     }
     if info.start_key > info.end_key {
-        return Err(FileFault::Order("start_key"));
+        return Err(FileFault::Bounds("start_key is above end_key"));
     }
     if !info.region_end_key.is_empty() && info.region_start_key >= info.region_end_key {
-        return Err(FileFault::Order("region_start_key"));
+        return Err(FileFault::Bounds("region_start_key is not below region_end_key"));
     }
     Ok(())
 }

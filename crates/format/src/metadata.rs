@@ -18,12 +18,7 @@ pub fn decode_metadata(object: &str, bytes: &[u8]) -> Result<proto::Metadata, Fo
     let malformed =
         |offset: usize, what: String| FormatError::Malformed { object: object.to_owned(), offset: offset as u64, what };
     let metadata = proto::Metadata::decode(bytes).map_err(|e| malformed(wire::first_fault(bytes), e.to_string()))?;
-    if proto::MetaVersion::try_from(metadata.meta_version).is_err() {
-        return Err(malformed(0, format!("meta_version {} is newer than 1 (V2)", metadata.meta_version)));
-    }
-    if metadata.store_id < 0 {
-        return Err(malformed(0, format!("store_id is {}", metadata.store_id)));
-    }
+    check_head(&metadata).map_err(|what| malformed(bytes.len(), what))?;
     for group in &metadata.file_groups {
         check_group(group).map_err(|(index, offset, fault)| bad_file(object, &group.path, index, offset, fault))?;
     }
@@ -33,8 +28,31 @@ pub fn decode_metadata(object: &str, bytes: &[u8]) -> Result<proto::Metadata, Fo
     Ok(metadata)
 }
 
+/// What is wrong with the object as a whole. The version is the last field, so that nothing else is missing behind it:
+/// an object that was cut between two fields is still valid protobuf.
+fn check_head(metadata: &proto::Metadata) -> Result<(), String> {
+    use proto::MetaVersion::{V1, V2};
+    let no_files = metadata.files.is_empty();
+    match proto::MetaVersion::try_from(metadata.meta_version) {
+        Err(_) => return Err(format!("meta_version {} is newer than 1 (V2)", metadata.meta_version)),
+        Ok(V1) if no_files || !metadata.file_groups.is_empty() => return Err("meta_version is missing".to_owned()),
+        Ok(V2) if !no_files => return Err("files are listed in the place of version 1".to_owned()),
+        Ok(V1 | V2) => {}
+    }
+    if metadata.store_id < 0 {
+        return Err(format!("store_id is {}", metadata.store_id));
+    }
+    if metadata.file_groups.iter().any(|g| g.min_ts < metadata.min_ts || g.max_ts > metadata.max_ts) {
+        return Err(format!(
+            "data objects have records outside of min_ts {} and max_ts {}",
+            metadata.min_ts, metadata.max_ts
+        ));
+    }
+    Ok(())
+}
+
 fn bad_file(metadata: &str, data: &str, index: usize, offset: u64, fault: FileFault) -> FormatError {
-    FormatError::BadFile { object: format!("{metadata}: {data}"), index, offset, fault }
+    FormatError::BadFile { object: format!("{metadata}: {data}"), index: Some(index), offset, fault }
 }
 
 /// Index, offset and fault of the first logical file that cannot be.
@@ -46,6 +64,9 @@ fn check_group(group: &proto::DataFileGroup) -> Result<(), (usize, u64, FileFaul
         let file = DataFile::check(info).map_err(at)?;
         if file.end() > group.length {
             return Err(at(FileFault::Outside { length: file.stored_length, object: group.length }));
+        }
+        if info.min_ts < group.min_ts || info.max_ts > group.max_ts {
+            return Err(at(FileFault::Bounds("its timestamps are outside of those of its object")));
         }
         ranges.push((file.offset, file.end(), index));
     }

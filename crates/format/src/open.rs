@@ -4,7 +4,7 @@ use logtide_model::Compression;
 
 use crate::compress::decompress;
 use crate::summary::summarize_records;
-use crate::{DataFile, FileFault, FileSummary, FormatError, proto};
+use crate::{DataFile, FileFault, FileKey, FileSummary, FormatError, proto};
 
 /// The plain bytes of a logical file, decompressed and verified: SHA-256, CRC-64, number of records, bounds of
 /// timestamps and keys. `stored` are the bytes `range_offset..range_offset + range_length` of `object`.
@@ -14,7 +14,7 @@ use crate::{DataFile, FileFault, FileSummary, FormatError, proto};
 /// [`FormatError::Encrypted`] for an encrypted file.
 pub fn open_file(object: &str, info: &proto::DataFileInfo, stored: &[u8]) -> Result<Vec<u8>, FormatError> {
     let offset = info.range_offset;
-    let bad = |fault| FormatError::BadFile { object: object.to_owned(), index: 0, offset, fault };
+    let bad = |fault| FormatError::BadFile { object: object.to_owned(), index: None, offset, fault };
     let file = DataFile::check(info).map_err(bad)?;
     if file.stored_length != stored.len() as u64 {
         return Err(bad(FileFault::StoredLength { declared: file.stored_length, found: stored.len() as u64 }));
@@ -37,7 +37,7 @@ pub fn open_file(object: &str, info: &proto::DataFileInfo, stored: &[u8]) -> Res
         offset,
         source,
     })?;
-    compare(info, &found).map_err(bad)?;
+    compare(info, &found).and_then(|()| compare_key(&file.key, &found)).map_err(bad)?;
     Ok(plain)
 }
 
@@ -70,6 +70,22 @@ fn compare(info: &proto::DataFileInfo, found: &FileSummary) -> Result<(), FileFa
     if info.min_begin_ts_in_default_cf > found.min_begin_ts.get() {
         let (declared, found) = (info.min_begin_ts_in_default_cf, found.min_begin_ts);
         return differ("min_begin_ts_in_default_cf", declared.to_string(), found.to_string());
+    }
+    Ok(())
+}
+
+/// Table and kind of keys, by the first and the last key: what lies between two keys of a table is of that table.
+fn compare_key(declared: &FileKey, found: &FileSummary) -> Result<(), FileFault> {
+    for key in [&found.start_key, &found.end_key] {
+        let found = FileKey::of(declared.region_id, declared.cf, declared.kind, key);
+        for (field, declared, found) in [
+            ("is_meta", i64::from(declared.is_meta), i64::from(found.is_meta)),
+            ("table_id", declared.table_id, found.table_id),
+        ] {
+            if declared != found {
+                return Err(FileFault::Mismatch { field, declared: declared.to_string(), found: found.to_string() });
+            }
+        }
     }
     Ok(())
 }
