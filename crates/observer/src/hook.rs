@@ -75,12 +75,8 @@ impl Observer {
     /// else is sent is small and rare.
     pub fn new(config: ObserverConfig) -> (Observer, Vec<Receiver<ShardMessage>>) {
         let (shards, queues): (Vec<_>, Vec<_>) = (0..config.shards.max(1)).map(|_| Shard::new()).unzip();
-        let inner = Inner {
-            filter: Filter::new(),
-            shards: shards.into(),
-            tasks: ArcSwap::default(),
-            memory: config.memory,
-        };
+        let inner =
+            Inner { filter: Filter::new(), shards: shards.into(), tasks: ArcSwap::default(), memory: config.memory };
         (Observer(Arc::new(inner)), queues)
     }
 

@@ -1,1 +1,27 @@
-//! The spool: append events, compress blocks, memory quota, spill, seal.
+//! The spool: where events wait between the shard that appends them and the flusher that uploads them.
+//!
+//! It owns: the raw tails and compressed blocks of a generation, in memory within a budget, else in a local file of its
+//! own; and that file. It does not own: when a generation is sealed (crate `shard`), or what becomes of the sealed
+//! blocks (crate `flusher`).
+//!
+//! * A *segment* is all records of one [`FileKey`](logtide_format::FileKey) in one generation, in append order.
+//! * Its *tail* is plain and grows in chunks of 4 KiB. A full tail becomes a *block*: summarized, compressed, a logical
+//!   file of its own. How much is full depends on the budget and on how many segments there are.
+//! * Over budget, blocks go to the file; then tails that are too short to be worth compressing follow, plain, as
+//!   *runs*, and are put together again when the generation is sealed.
+//!
+//! Nothing of a spool file is of use to another process: after a crash the events are read again from the node.
+
+mod chunks;
+mod disk;
+mod error;
+mod ledger;
+mod sealed;
+mod segment;
+mod spool;
+mod stale;
+
+pub use error::SpoolError;
+pub use sealed::{SealedFile, SealedSpool};
+pub use spool::{Spool, SpoolConfig};
+pub use stale::remove_stale;

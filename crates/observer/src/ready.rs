@@ -1,0 +1,1 @@
+//! From the `raft` crate's `Ready` to the callbacks.
