@@ -179,7 +179,8 @@ fn data() -> Vec<Twin> {
                     bytes[end_of(&infos[1]) - from_end] ^= 4;
                 })
             };
-            let truncated = data_twin(&format!("{kind}-truncated"), compression, |bytes, _| bytes.truncate(bytes.len() - 1));
+            let truncated =
+                data_twin(&format!("{kind}-truncated"), compression, |bytes, _| bytes.truncate(bytes.len() - 1));
             [flip("flipped-last-byte", 1), flip("flipped-byte", 20), truncated]
         })
         .collect();
