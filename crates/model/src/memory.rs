@@ -76,8 +76,12 @@ impl Permit {
 
     /// Changes what it holds, whatever the limit is.
     pub fn resize(&mut self, bytes: usize) {
-        let more = self.budget.force_acquire(bytes);
-        drop(std::mem::replace(self, more));
+        // By the difference: nobody is to see both sizes taken at once.
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.merge(self.budget.force_acquire(more)),
+            None => drop(Permit { budget: self.budget.clone(), bytes: self.bytes - bytes }),
+        }
+        self.bytes = bytes;
     }
 
     /// Puts another permit of the same budget into this one.
@@ -105,6 +109,9 @@ mod tests {
         assert_eq!((budget.used(), a.bytes()), (10, 10));
         a.resize(3);
         assert_eq!(budget.used(), 3);
+        a.resize(10);
+        assert_eq!((budget.used(), budget.peak(), a.bytes()), (10, 10, 10));
+        a.resize(3);
         let forced = budget.force_acquire(100);
         assert_eq!((budget.used(), budget.peak()), (103, 103));
         drop((a, forced));
