@@ -63,6 +63,9 @@ impl Compressor {
 /// How much larger than its input the output buffer is at first.
 const FIRST_RATIO: usize = 8;
 
+/// What zstd returns for an output buffer that is too small (`zstd_errors.h`: 70, stable; errors are negated).
+const DESTINATION_TOO_SMALL: usize = 70_usize.wrapping_neg();
+
 /// The content of the one zstd frame that `stored` is, which must be `length` bytes. The buffer grows with what really
 /// comes out, never above `length`.
 pub(crate) fn decompress(stored: &[u8], length: usize) -> Result<Vec<u8>, FileFault> {
@@ -77,8 +80,10 @@ pub(crate) fn decompress(stored: &[u8], length: usize) -> Result<Vec<u8>, FileFa
         match zstd_safe::decompress(&mut plain, stored) {
             Ok(_) if plain.len() == length => return Ok(plain),
             Ok(found) => return Err(FileFault::PlainLength { declared: length as u64, found: found as u64 }),
-            // It may only be too small. The frame really does hold more, so a larger buffer is justified.
-            Err(_) if capacity < length => capacity = length.min(capacity.saturating_mul(FIRST_RATIO)),
+            // The frame really holds more, so that a larger buffer is justified.
+            Err(DESTINATION_TOO_SMALL) if capacity < length => {
+                capacity = length.min(capacity.saturating_mul(FIRST_RATIO))
+            }
             Err(code) => return Err(FileFault::Zstd(zstd_safe::get_error_name(code))),
         }
     }

@@ -123,7 +123,8 @@ pub(crate) fn compression_of(compression_type: i32) -> Option<Compression> {
     }
 }
 
-/// The column family of a name, if a backup has it.
+/// The column family of a name, if a backup has it. Raft commands may leave the name of the default one away; metadata
+/// never does, and a name that was lost must not turn write records into values.
 pub(crate) fn cf_of(name: &str) -> Option<Cf> {
-    Cf::from_name(name).filter(|cf| *cf != Cf::Lock)
+    Cf::from_name(name).filter(|cf| *cf != Cf::Lock && !name.is_empty())
 }

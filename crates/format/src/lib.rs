@@ -19,6 +19,7 @@ mod open;
 pub mod proto;
 mod record;
 mod summary;
+mod wire;
 
 pub use checkpoint::{decode_checkpoint, encode_checkpoint};
 pub use compress::Compressor;
@@ -26,7 +27,7 @@ pub use error::{FileFault, FormatError, NameFault};
 pub use file::{DataFile, MAX_FILE_LENGTH, MAX_ZSTD_RATIO};
 pub use info::{LogicalFile, RegionNote, data_file_info, group, metadata};
 pub use key::{EntryKind, FileKey};
-pub use metadata::{decode_metadata, encode_metadata};
+pub use metadata::{decode_metadata, encode_metadata, first_gap};
 pub use name::{
     CHECKPOINT_PREFIX, FLAG_NO_GROUPS, FLAG_NO_SCHEMA, METADATA_PREFIX, MetaName, NameForm, ObjectTag, TAG_BOOT_BITS,
     TAG_GENERATION_BITS, checkpoint_path, data_path,

@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use crate::{DataFile, FileFault, FormatError, MAX_FILE_LENGTH, proto};
+use crate::{DataFile, FileFault, FormatError, MAX_FILE_LENGTH, proto, wire};
 
 /// The bytes of a metadata object.
 pub fn encode_metadata(metadata: &proto::Metadata) -> Vec<u8> {
@@ -17,7 +17,8 @@ pub fn encode_metadata(metadata: &proto::Metadata) -> Vec<u8> {
 pub fn decode_metadata(object: &str, bytes: &[u8]) -> Result<proto::Metadata, FormatError> {
     let malformed =
         |offset: usize, what: String| FormatError::Malformed { object: object.to_owned(), offset: offset as u64, what };
-    let metadata = proto::Metadata::decode(bytes).map_err(|e| malformed(wire::first_fault(bytes), e.to_string()))?;
+    wire::check_metadata(bytes).map_err(|(offset, what)| malformed(offset, what.to_owned()))?;
+    let metadata = proto::Metadata::decode(bytes).map_err(|e| malformed(bytes.len(), e.to_string()))?;
     check_head(&metadata).map_err(|what| malformed(bytes.len(), what))?;
     for group in &metadata.file_groups {
         check_group(group).map_err(|(index, offset, fault)| bad_file(object, &group.path, index, offset, fault))?;
@@ -88,42 +89,17 @@ fn check_path(path: &str) -> Result<(), FileFault> {
     if good { Ok(()) } else { Err(FileFault::Path(path.to_owned())) }
 }
 
-/// Finds where protobuf bytes are malformed: prost does not say.
-mod wire {
-    use logtide_model::codec::{take, take_var_u64};
-
-    /// Which fields of a message are messages.
-    struct Shape(&'static [(u64, &'static Shape)]);
-
-    const LEAF: Shape = Shape(&[]);
-    const DATA_FILE: Shape = Shape(&[(22, &LEAF), (23, &LEAF)]);
-    const GROUP: Shape = Shape(&[(2, &DATA_FILE)]);
-    const METADATA: Shape = Shape(&[(1, &DATA_FILE), (6, &GROUP)]);
-
-    /// Where the first field begins that cannot be read; the end, if all can.
-    pub(super) fn first_fault(bytes: &[u8]) -> usize {
-        walk(bytes, &METADATA).err().unwrap_or(bytes.len())
-    }
-
-    fn walk(bytes: &[u8], shape: &Shape) -> Result<(), usize> {
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let at = bytes.len() - rest.len();
-            let tag = take_var_u64(&mut rest).map_err(|_| at)?;
-            let len = match tag & 7 {
-                0 => take_var_u64(&mut rest).map(|_| 0),
-                1 => Ok(8),
-                2 => take_var_u64(&mut rest),
-                5 => Ok(4),
-                _ => return Err(at),
-            };
-            let len = usize::try_from(len.map_err(|_| at)?).map_err(|_| at)?;
-            let inner = bytes.len() - rest.len();
-            let field = take(&mut rest, len).map_err(|_| at)?;
-            if let Some((_, shape)) = shape.0.iter().find(|(number, _)| *number == tag >> 3 && tag & 7 == 2) {
-                walk(field, shape).map_err(|offset| inner + offset)?;
-            }
+/// Where the first gap in the list of an object's logical files begins, if there is one. No writer leaves gaps, but
+/// truncation may: a gap in a backup that nobody truncated means that metadata was lost.
+pub fn first_gap(group: &proto::DataFileGroup) -> Option<u64> {
+    let mut ranges: Vec<_> = group.data_files_info.iter().map(|f| (f.range_offset, f.range_length)).collect();
+    ranges.sort_unstable();
+    let mut end = 0u64;
+    for (offset, length) in ranges {
+        if offset > end {
+            return Some(end);
         }
-        Ok(())
+        end = end.max(offset.saturating_add(length));
     }
+    (end < group.length).then_some(end)
 }

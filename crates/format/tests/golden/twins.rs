@@ -117,6 +117,7 @@ fn edited_metadata() -> Vec<Twin> {
         ("length-not-stored", |m| file(m).compression_type = 0),
         ("cf-lock", |m| file(m).cf = "lock".to_owned()),
         ("cf-unknown", |m| file(m).cf = "raft".to_owned()),
+        ("cf-lost", |m| file(m).cf.clear()),
         ("type-unknown", |m| file(m).r#type = 2),
         ("compression-lz4", |m| file(m).compression_type = 1),
         ("compression-unknown", |m| file(m).compression_type = 9),
