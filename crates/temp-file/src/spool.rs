@@ -1,10 +1,14 @@
-//! The open generation: append, blocks, relief under memory pressure, seal.
+//! The open generation.
+
+mod blocks;
+mod relief;
+mod seal;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use bytes::Bytes;
-use logtide_format::{Compressor, EntryKind, FileKey, record_len, summarize};
+use logtide_format::{EntryKind, FileKey, record_len};
 use logtide_model::mvcc::Write;
 use logtide_model::{Cf, Compression, MemoryBudget, Permit};
 use rustc_hash::FxHashMap;
@@ -12,18 +16,14 @@ use rustc_hash::FxHashMap;
 use crate::chunks::{CHUNK, ChunkPool};
 use crate::disk::{Create, SpoolWriter, create};
 use crate::ledger::Ledger;
-use crate::segment::{Block, Piece, Segment, Stored};
+use crate::segment::Segment;
 use crate::stale::new_path;
-use crate::{SealedFile, SealedSpool, SpoolError};
+use crate::{SealedSpool, SpoolError};
+use blocks::Work;
 
 /// Tails shorter than this are not compressed under memory pressure but kept as runs, and blocks are not made shorter
 /// however many segments there are: below, zstd finds little, and the metadata of a block (about 300 bytes) counts.
 const MIN_BLOCK: usize = 8 << 10;
-/// A spool that holds less than this in chunks and blocks is not what the pressure comes from: relief would only write
-/// tiny pieces.
-const RELIEF_FLOOR: usize = 1 << 20;
-/// zstd's working memory at level 1, as `ZSTD_estimateCCtxSize` has it, rounded up.
-const COMPRESSOR_MEMORY: usize = 1 << 20;
 /// Bytes of the timestamp at the end of a key.
 const TS_LEN: usize = 8;
 
@@ -67,29 +67,6 @@ pub struct Spool {
     poisoned: Option<String>,
 }
 
-/// What blocks are made with.
-#[derive(Debug)]
-struct Work {
-    compressor: Compressor,
-    plain: Vec<u8>,
-    stored: Vec<u8>,
-}
-
-impl Work {
-    /// Bytes that it holds.
-    fn memory(&self) -> usize {
-        COMPRESSOR_MEMORY + self.plain.capacity() + self.stored.capacity()
-    }
-
-    /// Empties it, and gives back what only an unusually large record needed.
-    fn clear(&mut self, block_size: usize) {
-        for buffer in [&mut self.plain, &mut self.stored] {
-            buffer.clear();
-            buffer.shrink_to(2 * block_size);
-        }
-    }
-}
-
 impl Spool {
     /// An empty spool. `name` tells its file from those of other spools, for people; the file's name is unique anyway.
     ///
@@ -103,7 +80,6 @@ impl Spool {
         std::fs::create_dir_all(&config.dir).map_err(SpoolError::io("make the directory of", &config.dir))?;
         // Told now, rather than when memory gets short.
         drop(SpoolWriter::create(new_path(&config.dir, name), create)?);
-        let compressor = Compressor::new(config.compression)?;
         let mut spool = Spool {
             index: FxHashMap::default(),
             segments: Vec::new(),
@@ -113,13 +89,13 @@ impl Spool {
             ledger: Ledger::new(config.memory.clone()),
             blocks: config.memory.force_acquire(0),
             writer: None,
-            work: Work { compressor, plain: Vec::new(), stored: Vec::new() },
+            work: Work::new(config.compression)?,
             poisoned: None,
             name: name.to_owned(),
             create,
             config,
         };
-        spool.ledger.add(spool.work.memory());
+        spool.settle_work();
         Ok(spool)
     }
 
@@ -191,7 +167,7 @@ impl Spool {
         self.segments.clear();
         self.writer = None;
         self.open_bytes = 0;
-        self.ledger.set(self.work.memory() + self.pool.bytes());
+        self.ledger.set(self.work.accounted + self.pool.bytes());
     }
 
     fn check_poison(&self) -> Result<(), SpoolError> {
@@ -244,180 +220,6 @@ impl Spool {
         }
         self.segments[at].tail.push_across(key, value, &mut self.pool);
         Ok(())
-    }
-
-    /// Makes a block of a tail.
-    fn finish_block(&mut self, at: usize) -> Result<(), SpoolError> {
-        self.work.plain.clear();
-        self.take_tail(at);
-        self.make_block(at)
-    }
-
-    /// Moves a tail behind what is in `work.plain`.
-    fn take_tail(&mut self, at: usize) {
-        let tail = &mut self.segments[at].tail;
-        self.work.plain.reserve(tail.len());
-        tail.parts().for_each(|part| self.work.plain.extend_from_slice(part));
-        let released = self.pool.put(tail);
-        self.ledger.sub(released * CHUNK);
-    }
-
-    /// Makes a block of `work.plain`, and empties it.
-    fn make_block(&mut self, at: usize) -> Result<(), SpoolError> {
-        let before = self.work.memory();
-        let Work { compressor, plain, stored } = &mut self.work;
-        let segment = &mut self.segments[at];
-        let summary = summarize(&segment.key, plain)?;
-        stored.clear();
-        compressor.compress(plain, stored)?;
-        let block = Block { stored: self.store(Block::overhead(&summary))?, summary };
-        self.segments[at].pieces.push(Piece::Block(Box::new(block)));
-        self.work.clear(self.config.block_size);
-        self.ledger.set(self.ledger.used() - before + self.work.memory());
-        Ok(())
-    }
-
-    /// Puts `work.stored` into memory while a quarter of it is free for tails, else into the file.
-    fn store(&mut self, overhead: usize) -> Result<Stored, SpoolError> {
-        let memory = &self.config.memory;
-        let bytes = self.work.stored.len() + overhead;
-        let permit = (memory.used() + bytes <= memory.limit() / 4 * 3).then(|| memory.try_acquire(bytes)).flatten();
-        if let Some(permit) = permit {
-            self.blocks.merge(permit);
-            return Ok(Stored::Memory(Bytes::copy_from_slice(&self.work.stored)));
-        }
-        self.blocks.merge(memory.force_acquire(overhead));
-        let stored = std::mem::take(&mut self.work.stored);
-        let place = self.writer()?.append([&stored[..]].into_iter());
-        self.work.stored = stored;
-        Ok(Stored::Disk(place?))
-    }
-
-    fn writer(&mut self) -> Result<&mut SpoolWriter, SpoolError> {
-        match &mut self.writer {
-            Some(writer) => Ok(writer),
-            none => {
-                let path = new_path(&self.config.dir, &self.name);
-                self.ledger.add(SpoolWriter::MEMORY);
-                Ok(none.insert(SpoolWriter::create(path, self.create)?))
-            }
-        }
-    }
-
-    /// The budget is used up: first blocks go to the file, then, if they were not much, tails.
-    #[cold]
-    fn relieve(&mut self) -> Result<(), SpoolError> {
-        let tails = self.ledger.used();
-        let floor = RELIEF_FLOOR.min(self.config.memory.limit() / 16);
-        if self.blocks.bytes() + tails < floor {
-            return Ok(());
-        }
-        tracing::debug!(spool = self.name, tails, blocks = self.blocks.bytes(), "memory is used up: spilling");
-        let before = self.blocks.bytes();
-        self.spill_blocks()?;
-        if before - self.blocks.bytes() < floor.max(tails / 4) {
-            self.spill_tails()?;
-        }
-        Ok(())
-    }
-
-    fn spill_blocks(&mut self) -> Result<(), SpoolError> {
-        let mut segments = std::mem::take(&mut self.segments);
-        let blocks = segments.iter_mut().flat_map(|segment| &mut segment.pieces).filter_map(|piece| match piece {
-            Piece::Block(block) => Some(block),
-            Piece::Run(_) => None,
-        });
-        let mut freed = 0;
-        let mut done = Ok(());
-        for block in blocks {
-            let Stored::Memory(bytes) = &block.stored else { continue };
-            match self.writer().and_then(|writer| writer.append([&bytes[..]].into_iter())) {
-                Ok(place) => {
-                    freed += bytes.len();
-                    block.stored = Stored::Disk(place);
-                }
-                Err(error) => {
-                    done = Err(error);
-                    break;
-                }
-            }
-        }
-        self.segments = segments;
-        self.blocks.resize(self.blocks.bytes() - freed);
-        done
-    }
-
-    fn spill_tails(&mut self) -> Result<(), SpoolError> {
-        for at in 0..self.segments.len() {
-            match self.segments[at].tail.len() {
-                0 => {}
-                len if len < MIN_BLOCK => self.spill_tail(at)?,
-                _ => self.finish_block(at)?,
-            }
-        }
-        Ok(())
-    }
-
-    fn spill_tail(&mut self, at: usize) -> Result<(), SpoolError> {
-        let mut tail = std::mem::take(&mut self.segments[at].tail);
-        let place = self.writer()?.append(tail.parts())?;
-        let released = self.pool.put(&mut tail);
-        self.ledger.sub(released * CHUNK);
-        self.segments[at].pieces.push(Piece::Run(place));
-        Ok(())
-    }
-
-    fn try_seal(&mut self) -> Result<SealedSpool, SpoolError> {
-        if let Some(writer) = &mut self.writer {
-            writer.flush()?;
-        }
-        let mut order: Vec<usize> = (0..self.segments.len()).collect();
-        let by = |key: &FileKey| (key.is_meta, key.table_id, key.region_id, key.cf, key.kind);
-        order.sort_unstable_by_key(|&at| by(&self.segments[at].key));
-        for &at in &order {
-            self.regroup(at)?;
-        }
-        let file = self.writer.take().map(SpoolWriter::finish).transpose()?.map(Arc::new);
-        let memory = Arc::new(std::mem::replace(&mut self.blocks, self.config.memory.force_acquire(0)));
-        let mut files = Vec::new();
-        for at in order {
-            let Segment { key, pieces, .. } = &mut self.segments[at];
-            for piece in pieces.drain(..) {
-                if let Piece::Block(block) = piece {
-                    let compression = self.config.compression;
-                    files.push(SealedFile::new(*key, compression, *block, file.as_ref(), &memory)?);
-                }
-            }
-        }
-        self.reset();
-        Ok(SealedSpool { files })
-    }
-
-    /// Makes blocks of all runs and of the tail of a segment; its pieces stay in order.
-    fn regroup(&mut self, at: usize) -> Result<(), SpoolError> {
-        self.work.plain.clear();
-        for piece in std::mem::take(&mut self.segments[at].pieces) {
-            match piece {
-                Piece::Block(_) => {
-                    self.make_block_of_rest(at)?;
-                    self.segments[at].pieces.push(piece);
-                }
-                Piece::Run(place) => {
-                    if let Some(writer) = &self.writer {
-                        writer.read(place, &mut self.work.plain)?;
-                    }
-                    if self.work.plain.len() >= self.config.block_size {
-                        self.make_block(at)?;
-                    }
-                }
-            }
-        }
-        self.take_tail(at);
-        self.make_block_of_rest(at)
-    }
-
-    fn make_block_of_rest(&mut self, at: usize) -> Result<(), SpoolError> {
-        if self.work.plain.is_empty() { Ok(()) } else { self.make_block(at) }
     }
 }
 

@@ -1,0 +1,106 @@
+//! From a tail to a block: summarize, compress, store.
+
+use bytes::Bytes;
+use logtide_format::{Compressor, FormatError, summarize};
+use logtide_model::Compression;
+
+use super::Spool;
+use crate::SpoolError;
+use crate::chunks::CHUNK;
+use crate::disk::SpoolWriter;
+use crate::segment::{Block, Piece, Stored};
+use crate::stale::new_path;
+
+/// zstd's working memory at level 1, as `ZSTD_estimateCCtxSize` has it, rounded up.
+const COMPRESSOR_MEMORY: usize = 1 << 20;
+
+/// What blocks are made with.
+#[derive(Debug)]
+pub(super) struct Work {
+    compressor: Compressor,
+    pub(super) plain: Vec<u8>,
+    stored: Vec<u8>,
+    /// Bytes that the ledger has for all this.
+    pub(super) accounted: usize,
+}
+
+impl Work {
+    pub(super) fn new(compression: Compression) -> Result<Self, FormatError> {
+        let compressor = Compressor::new(compression)?;
+        Ok(Work { compressor, plain: Vec::new(), stored: Vec::new(), accounted: 0 })
+    }
+
+    /// Empties it, and gives back what only an unusually large record needed.
+    fn clear(&mut self, block_size: usize) {
+        for buffer in [&mut self.plain, &mut self.stored] {
+            buffer.clear();
+            buffer.shrink_to(2 * block_size);
+        }
+    }
+}
+
+impl Spool {
+    /// Makes a block of a tail.
+    pub(super) fn finish_block(&mut self, at: usize) -> Result<(), SpoolError> {
+        self.work.plain.clear();
+        self.take_tail(at);
+        self.make_block(at)
+    }
+
+    /// Moves a tail behind what is in `work.plain`.
+    pub(super) fn take_tail(&mut self, at: usize) {
+        let tail = &mut self.segments[at].tail;
+        self.work.plain.reserve(tail.len());
+        tail.parts().for_each(|part| self.work.plain.extend_from_slice(part));
+        let released = self.pool.put(tail);
+        self.ledger.sub(released * CHUNK);
+    }
+
+    /// Makes a block of `work.plain`, and empties it.
+    pub(super) fn make_block(&mut self, at: usize) -> Result<(), SpoolError> {
+        let Work { compressor, plain, stored, .. } = &mut self.work;
+        let segment = &mut self.segments[at];
+        let summary = summarize(&segment.key, plain)?;
+        stored.clear();
+        compressor.compress(plain, stored)?;
+        let block = Block { stored: self.store(Block::overhead(&summary))?, summary };
+        self.segments[at].pieces.push(Piece::Block(Box::new(block)));
+        self.work.clear(self.config.block_size);
+        self.settle_work();
+        Ok(())
+    }
+
+    /// Brings the books up to date about the working memory.
+    pub(super) fn settle_work(&mut self) {
+        let Work { plain, stored, accounted, .. } = &mut self.work;
+        let before = std::mem::replace(accounted, COMPRESSOR_MEMORY + plain.capacity() + stored.capacity());
+        self.ledger.set(self.ledger.used() - before + *accounted);
+    }
+
+    /// Puts `work.stored` into memory while a quarter of it is free for tails, else into the file.
+    fn store(&mut self, overhead: usize) -> Result<Stored, SpoolError> {
+        let memory = &self.config.memory;
+        let bytes = self.work.stored.len() + overhead;
+        let permit = (memory.used() + bytes <= memory.limit() / 4 * 3).then(|| memory.try_acquire(bytes)).flatten();
+        if let Some(permit) = permit {
+            self.blocks.merge(permit);
+            return Ok(Stored::Memory(Bytes::copy_from_slice(&self.work.stored)));
+        }
+        self.blocks.merge(memory.force_acquire(overhead));
+        let stored = std::mem::take(&mut self.work.stored);
+        let place = self.writer()?.append([&stored[..]].into_iter());
+        self.work.stored = stored;
+        Ok(Stored::Disk(place?))
+    }
+
+    pub(super) fn writer(&mut self) -> Result<&mut SpoolWriter, SpoolError> {
+        match &mut self.writer {
+            Some(writer) => Ok(writer),
+            none => {
+                let path = new_path(&self.config.dir, &self.name);
+                self.ledger.add(SpoolWriter::MEMORY);
+                Ok(none.insert(SpoolWriter::create(path, self.create)?))
+            }
+        }
+    }
+}
