@@ -1,1 +1,44 @@
 //! Uploads sealed generations in parallel, commits them in order, publishes checkpoints.
+//!
+//! It owns: the grouping of blocks into data objects and their names, uploads and their retries, the order of commits,
+//! the moment of publishing, and the end of the spool. It does not own: sealing, region state, where facts are
+//! published, the storage's URL or identity.
+//!
+//! # The life of a generation
+//! 1. **Plan** ([`SealedGeneration`] → objects): blocks in the order (schema or not, table, region, column family, kind)
+//!    become data objects of at most `file_size_limit` and one block; schema objects come after and never mix. All names
+//!    follow from (store, boot, generation, index), all bytes from the spool: whatever is repeated later is the same name
+//!    with the same bytes (I5).
+//! 2. **Upload** the data objects, several at once, several generations at once, within [`FlushConfig::upload_memory`].
+//! 3. **Commit**: the metadata object, strictly in the order of generations.
+//! 4. **Publish** the facts, strictly after the commit of this generation and of all earlier ones (I1).
+//! 5. **Free** the spool.
+//!
+//! A generation without any block writes no object: an idle store must not fill the storage with empty metadata, and there
+//! is nothing whose durability its facts would have to wait for. It keeps its place in the order all the same: its facts
+//! are published after every earlier generation was.
+//!
+//! # Failures
+//! What waiting can repair is retried for ever, with backoff (I7), and told by [`FlushEvent::Retrying`]; it is never
+//! reported as success. A put whose answer was lost is repeated; if the object is there, its content decides. A block that
+//! cannot be read back, or an object of a planned name with other bytes, poisons the generation: it and all later ones are
+//! discarded, and the flusher takes no more (§15.12); earlier ones go on.
+
+mod commit;
+mod compare;
+mod config;
+mod error;
+mod event;
+mod flusher;
+mod gate;
+mod generation;
+mod pieces;
+mod plan;
+mod retry;
+mod upload;
+
+pub use config::FlushConfig;
+pub use error::FlushError;
+pub use event::{FlushEvent, Flushed, ObjectKind, StageTimes};
+pub use flusher::{Drained, Flusher};
+pub use generation::SealedGeneration;

@@ -56,7 +56,7 @@ pub enum StorageError {
         url: String,
         /// What the storage said.
         #[source]
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// The storage said yes and did something else.
     #[error("'{url}' cannot hold a backup: {found}")]

@@ -20,7 +20,7 @@ pub(crate) enum Created {
 
 impl Storage {
     pub(crate) fn failed(&self, action: &'static str, object: &str, source: Error) -> StorageError {
-        StorageError::Object { action, object: object.to_owned(), url: self.url.clone(), source }
+        StorageError::Object { action, object: object.to_owned(), url: self.url.clone(), source: Box::new(source) }
     }
 
     pub(crate) async fn read(&self, object: &str) -> Result<Option<Bytes>, StorageError> {

@@ -1,4 +1,5 @@
 //! A directory as a storage: opening, refusing, probing, keeping.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use futures::TryStreamExt;
 use logtide_model::{Class, Diagnose};

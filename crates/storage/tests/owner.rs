@@ -1,4 +1,5 @@
 //! Whose a prefix is, and the storage checkpoint.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use bytes::Bytes;
 use logtide_format::proto::BackupMeta;

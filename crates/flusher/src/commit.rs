@@ -1,0 +1,134 @@
+//! The committer: one generation after the other is committed, then published (I1).
+//!
+//! It is the only place that puts metadata objects and calls the publisher, and it can do so only with the rights that
+//! [`logtide_checkpoint::Generations`] hands out in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use logtide_checkpoint::{Commit, Publish};
+use logtide_model::PublishError;
+
+use crate::flusher::{Closed, Core, Job};
+use crate::retry::{Lost, seed};
+use crate::upload::Stop;
+use crate::{FlushEvent, Flushed, ObjectKind};
+
+enum Step {
+    Commit(Commit<Job>),
+    Publish(Publish<Job>),
+}
+
+impl Core {
+    /// Commits and publishes until the flusher is stopped.
+    pub(crate) async fn commit_in_order(self: Arc<Self>) {
+        let stop = self.stop_of(0);
+        while !stop.is_stopped() {
+            match self.next_step() {
+                Some(Step::Publish(publish)) => self.publish(publish).await,
+                Some(Step::Commit(commit)) => self.commit(commit).await,
+                None => tokio::select! {
+                    () = stop.stopped() => return,
+                    // It keeps a call that came since the last step was looked for.
+                    () = self.turn.notified() => {}
+                },
+            }
+        }
+    }
+
+    fn next_step(&self) -> Option<Step> {
+        let generations = &mut self.lock().generations;
+        let publish = generations.next_publish().map(Step::Publish);
+        publish.or_else(|| generations.next_commit().map(Step::Commit))
+    }
+
+    async fn commit(&self, mut commit: Commit<Job>) {
+        let generation = commit.generation();
+        let began = Instant::now();
+        let job = &mut commit.value;
+        job.took.wait_turn = began.duration_since(job.uploaded);
+        if let Some(metadata) = &job.plan.metadata {
+            match self.store(metadata, ObjectKind::Metadata, &job.spools, &self.stop_of(generation)).await {
+                Ok(()) => {}
+                Err(lost) => {
+                    self.free(commit.value);
+                    if let Lost::Poisoned(cause) = lost {
+                        self.poison(generation, cause);
+                    }
+                    return;
+                }
+            }
+        }
+        job.took.commit = began.elapsed();
+        let committed = self.lock().generations.committed(commit);
+        match committed {
+            Ok(()) => self.tell(FlushEvent::Committed { generation }),
+            // Discarded in the meantime: its facts must not be published.
+            Err(job) => self.free(job),
+        }
+    }
+
+    async fn publish(&self, mut publish: Publish<Job>) {
+        let generation = publish.generation();
+        let began = Instant::now();
+        if !self.publish_facts(&publish.value, &self.stop_of(generation)).await {
+            self.free(publish.value);
+            return;
+        }
+        publish.value.took.publish = began.elapsed();
+        let job = self.lock().generations.published(publish);
+        self.finish(self.clear(generation, job).await);
+    }
+
+    /// Publishes, however long it takes; false if that has become pointless.
+    async fn publish_facts(&self, job: &Job, stop: &Stop) -> bool {
+        let seed = seed(&format!("{} {}", job.publication.task, job.publication.store_id));
+        let mut failures = 0u32;
+        loop {
+            let (error, at_least) = tokio::select! {
+                biased;
+                () = stop.stopped() => return false,
+                answer = self.try_publish(job) => match answer {
+                    Ok(()) => return true,
+                    Err(PublishError::TaskGone(_)) => {
+                        self.close(Closed::TaskGone);
+                        return false;
+                    }
+                    Err(e @ PublishError::Unavailable { retry_after, .. }) => (e.to_string(), retry_after),
+                    Err(e) => (e.to_string(), None),
+                },
+            };
+            failures = failures.saturating_add(1);
+            let next = self.uploader.config.backoff.delay(failures, seed).max(at_least.unwrap_or(Duration::ZERO));
+            let generation = stop.generation;
+            self.tell(FlushEvent::Retrying { generation, what: "publish".to_owned(), error, failures, next });
+            tokio::select! {
+                biased;
+                () = stop.stopped() => return false,
+                () = tokio::time::sleep(next) => {}
+            }
+        }
+    }
+
+    async fn try_publish(&self, job: &Job) -> Result<(), PublishError> {
+        let (publisher, publication) = (self.publisher.clone(), job.publication.clone());
+        match self.runtime.spawn_blocking(move || publisher.publish(&publication)).await {
+            Ok(answer) => answer,
+            Err(e) => Err(PublishError::Unavailable { cause: e.to_string(), retry_after: None }),
+        }
+    }
+
+    /// Frees the spool and sums up.
+    async fn clear(&self, generation: u64, job: Job) -> Flushed {
+        let (data, metadata) = (&job.plan.data, &job.plan.metadata);
+        let objects = data.len() + usize::from(metadata.is_some());
+        let bytes = job.plan.data_bytes() + job.plan.metadata_bytes();
+        let (mut took, submitted) = (job.took, job.submitted);
+        let began = Instant::now();
+        // A panic while a file is removed would leave the file, and nothing else.
+        let _ = self.runtime.spawn_blocking(move || drop(job)).await;
+        took.clear_temp_files = began.elapsed();
+        took.total = submitted.elapsed();
+        Flushed { generation, objects, bytes, took }
+    }
+}

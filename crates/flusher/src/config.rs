@@ -1,0 +1,64 @@
+//! What can be set about flushing.
+
+use std::time::Duration;
+
+use logtide_checkpoint::Backoff;
+use logtide_model::MemoryBudget;
+
+/// The smallest part that every storage takes (S3: all parts but the last have at least 5 MiB).
+const LEAST_PART: usize = 5 << 20;
+
+/// How a [`crate::Flusher`] works.
+#[derive(Clone, Debug)]
+pub struct FlushConfig {
+    /// Stored bytes after which a data object is closed; it is larger by less than a block. Default: 256 MiB.
+    pub file_size_limit: u64,
+    /// Requests that upload data at once, of all objects and generations together. Default: 4. Minimum: 1.
+    pub upload_concurrency: usize,
+    /// Bytes that uploads may hold, besides metadata objects, which are accounted but never wait. May be shared by
+    /// flushers. Default: 64 MiB.
+    pub upload_memory: MemoryBudget,
+    /// Bytes of a part of an object that is too large for a single put; smaller if the memory is tight. Default: 8 MiB.
+    /// Minimum: 5 MiB where the storage asks for it (S3).
+    pub part_size: usize,
+    /// True if a probe of the storage proved that it honours create-if-absent. Otherwise an object is looked for before
+    /// it is put. Default: false.
+    pub create_if_absent: bool,
+    /// How long a request may take before it is given up and repeated; it doubles with every failure in a row, up to 32
+    /// times. Default: 2 min.
+    pub request_timeout: Duration,
+    /// How long to wait between tries. Default: 500 ms to 16 s.
+    pub backoff: Backoff,
+}
+
+impl Default for FlushConfig {
+    fn default() -> Self {
+        FlushConfig {
+            file_size_limit: 256 << 20,
+            upload_concurrency: 4,
+            upload_memory: MemoryBudget::new(64 << 20),
+            part_size: 8 << 20,
+            create_if_absent: false,
+            request_timeout: Duration::from_secs(120),
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+impl FlushConfig {
+    /// Bytes of a part, so that several fit into the memory if that is possible.
+    pub(crate) fn part_bytes(&self) -> u64 {
+        self.part_size.min((self.upload_memory.limit() / 4).max(LEAST_PART)).max(1) as u64
+    }
+
+    /// True if an object of that size is put at once: it saves the requests that begin and end an upload in parts.
+    pub(crate) fn is_single_put(&self, bytes: u64) -> bool {
+        let half = self.upload_memory.limit() as u64 / 2;
+        bytes <= self.part_bytes() || bytes <= (2 * self.part_bytes()).min(half)
+    }
+
+    /// The patience with a request after `failures` failures in a row.
+    pub(crate) fn timeout(&self, failures: u32) -> Duration {
+        self.request_timeout.saturating_mul(1 << failures.min(5))
+    }
+}

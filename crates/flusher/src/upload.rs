@@ -1,0 +1,242 @@
+//! One try to make one object durable: at once or in parts, never over other content.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use logtide_temp_file::SealedSpool;
+use object_store::path::Path;
+use object_store::{Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
+use tracing::debug;
+
+use crate::FlushConfig;
+use crate::gate::{Gate, Held};
+use crate::pieces::{Part, parts, read};
+use crate::plan::ObjectPlan;
+
+/// How long to try to tell the storage that parts are not wanted any more.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why a try did not succeed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// Nobody wants it any more.
+    Stopped,
+    /// Try again.
+    Again(String),
+    /// The storage said no, or its answer was lost.
+    Store(Box<Error>),
+    /// The spool does not give its bytes back.
+    Unreadable(String),
+    /// There is an object of that name with other content.
+    Different(String),
+}
+
+/// Tells a generation that it is not wanted any more: when the horizon comes down to its number.
+#[derive(Clone, Debug)]
+pub(crate) struct Stop {
+    pub(crate) horizon: watch::Receiver<u64>,
+    pub(crate) generation: u64,
+}
+
+impl Stop {
+    pub(crate) async fn stopped(&self) {
+        let mut horizon = self.horizon.clone();
+        // The sender is gone only with the flusher, which is a stop too.
+        let _ = horizon.wait_for(|h| *h <= self.generation).await;
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        *self.horizon.borrow() <= self.generation
+    }
+}
+
+/// What earlier tries to write an object found out.
+#[derive(Debug, Default)]
+pub(crate) struct Tries {
+    /// Failures in a row.
+    pub(crate) failures: u32,
+    /// It was looked for and not found: what is there now, this flusher wrote, and may write again.
+    absent: bool,
+}
+
+/// An object on its way.
+pub(crate) struct Upload<'a> {
+    pub(crate) object: &'a ObjectPlan,
+    pub(crate) spools: &'a Arc<Vec<SealedSpool>>,
+    pub(crate) stop: &'a Stop,
+}
+
+/// Puts objects, within bounds on requests and memory.
+#[derive(Debug)]
+pub(crate) struct Uploader {
+    pub(crate) store: Arc<dyn ObjectStore>,
+    pub(crate) config: FlushConfig,
+    pub(crate) gate: Arc<Gate>,
+    slots: Arc<Semaphore>,
+}
+
+impl Uploader {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, config: FlushConfig) -> Self {
+        let slots = Arc::new(Semaphore::new(config.upload_concurrency.max(1)));
+        let gate = Gate::new(config.upload_memory.clone());
+        Uploader { store, config, gate, slots }
+    }
+
+    /// One try. After success the object is durable, with exactly this content.
+    pub(crate) async fn attempt(&self, upload: &Upload<'_>, tries: &mut Tries) -> Result<(), Failure> {
+        if self.config.is_single_put(upload.object.bytes) {
+            self.put_whole(upload, tries).await
+        } else {
+            self.put_parts(upload, tries).await
+        }
+    }
+
+    /// Awaits a request, unless it takes too long or is not wanted any more.
+    pub(crate) async fn patiently<T>(
+        &self,
+        stop: &Stop,
+        failures: u32,
+        request: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T, Failure> {
+        let patience = self.config.timeout(failures);
+        tokio::select! {
+            biased;
+            () = stop.stopped() => Err(Failure::Stopped),
+            answer = tokio::time::timeout(patience, request) => match answer {
+                Ok(Ok(value)) => Ok(value),
+                Ok(Err(e)) => Err(Failure::Store(Box::new(e))),
+                Err(_) => Err(Failure::Again(format!("no answer within {patience:?}"))),
+            },
+        }
+    }
+
+    async fn put_whole(&self, upload: &Upload<'_>, tries: &mut Tries) -> Result<(), Failure> {
+        let path = Path::from(upload.object.path.as_str());
+        if !self.config.create_if_absent && self.is_there(upload, tries).await? {
+            return Ok(());
+        }
+        let (payload, _room) = self.whole(upload).await?;
+        let mode = if self.config.create_if_absent { PutMode::Create } else { PutMode::Overwrite };
+        let put = self.store.put_opts(&path, payload.clone(), mode.into());
+        match self.patiently(upload.stop, tries.failures, put).await {
+            Err(Failure::Store(e)) if matches!(*e, Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
+                self.compare(upload, tries.failures).await
+            }
+            Err(Failure::Store(e)) if matches!(*e, Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
+                if self.is_there(upload, tries).await? {
+                    return Ok(());
+                }
+                let put = self.store.put(&path, payload);
+                self.patiently(upload.stop, tries.failures, put).await.map(drop)
+            }
+            answer => answer.map(drop),
+        }
+    }
+
+    /// The bytes of an object and the right to send them.
+    async fn whole(&self, upload: &Upload<'_>) -> Result<(PutPayload, Option<Room>), Failure> {
+        match parts(upload.object, upload.object.bytes.max(1)).pop() {
+            Some(part) => {
+                let (payload, room) = self.load(upload, part).await?;
+                Ok((payload, Some(room)))
+            }
+            None => Ok((PutPayload::new(), None)),
+        }
+    }
+
+    async fn put_parts(&self, upload: &Upload<'_>, tries: &mut Tries) -> Result<(), Failure> {
+        if self.is_there(upload, tries).await? {
+            return Ok(());
+        }
+        let path = Path::from(upload.object.path.as_str());
+        let begin = self.store.put_multipart(&path);
+        let mut parts = self.patiently(upload.stop, tries.failures, begin).await?;
+        let mut sent = self.send_parts(upload, tries.failures, &mut *parts).await;
+        if sent.is_ok() {
+            sent = self.patiently(upload.stop, tries.failures, parts.complete()).await.map(drop);
+        }
+        if sent.is_err() {
+            // The storage would keep, and bill, parts that nobody completes.
+            let aborted = tokio::time::timeout(ABORT_TIMEOUT, parts.abort()).await;
+            debug!(object = upload.object.path, ?aborted, "aborted an upload in parts");
+        }
+        sent
+    }
+
+    async fn send_parts(
+        &self,
+        upload: &Upload<'_>,
+        failures: u32,
+        sink: &mut dyn MultipartUpload,
+    ) -> Result<(), Failure> {
+        let mut requests: JoinSet<object_store::Result<()>> = JoinSet::new();
+        for part in parts(upload.object, self.config.part_bytes()) {
+            let (payload, room) = self.load(upload, part).await?;
+            let request = sink.put_part(payload);
+            requests.spawn(async move {
+                let answer = request.await;
+                drop(room);
+                answer
+            });
+            while let Some(answer) = requests.try_join_next() {
+                answered(answer)?;
+            }
+        }
+        loop {
+            let next = async { Ok(requests.join_next().await) };
+            match self.patiently(upload.stop, failures, next).await? {
+                Some(answer) => answered(answer)?,
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads a part once there is memory for it, and waits for its turn to be sent.
+    async fn load(&self, upload: &Upload<'_>, part: Part) -> Result<(PutPayload, Room), Failure> {
+        let loading = async {
+            let memory = if part.cost > 0 { Some(self.gate.acquire(part.cost).await) } else { None };
+            let bytes = read(part, upload.spools.clone()).await?;
+            let slot = self.slots.clone().acquire_owned().await.map_err(|e| Failure::Again(e.to_string()))?;
+            Ok((bytes.into_iter().collect(), Room { _slot: slot, _memory: memory }))
+        };
+        tokio::select! {
+            biased;
+            () = upload.stop.stopped() => Err(Failure::Stopped),
+            loaded = loading => loaded,
+        }
+    }
+
+    /// True if the object is there already, with the right content. Once it was seen to be absent it is not looked for
+    /// again: a repeated put of the same bytes is what makes a lost answer certain.
+    async fn is_there(&self, upload: &Upload<'_>, tries: &mut Tries) -> Result<bool, Failure> {
+        if tries.absent {
+            return Ok(false);
+        }
+        let path = Path::from(upload.object.path.as_str());
+        match self.patiently(upload.stop, tries.failures, self.store.head(&path)).await {
+            Ok(_) => self.compare(upload, tries.failures).await.map(|()| true),
+            Err(Failure::Store(e)) if matches!(*e, Error::NotFound { .. }) => {
+                tries.absent = true;
+                Ok(false)
+            }
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// The right to send a request, and the memory of its bytes.
+struct Room {
+    _slot: OwnedSemaphorePermit,
+    _memory: Option<Held>,
+}
+
+fn answered(answer: Result<object_store::Result<()>, tokio::task::JoinError>) -> Result<(), Failure> {
+    match answer {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(e)) => Err(Failure::Store(Box::new(e))),
+        Err(e) => Err(Failure::Again(e.to_string())),
+    }
+}
