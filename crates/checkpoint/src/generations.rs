@@ -60,9 +60,10 @@ pub struct Publish<T> {
 /// Why a generation was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SealRefused {
-    /// Numbers have to grow.
-    #[error("generation {generation} was sealed after generation {last}")]
-    OutOfOrder {
+    /// A generation in between was never handed over (or this one was before): its data may be lost, so nothing that
+    /// comes after it may be published.
+    #[error("generation {generation} follows generation {last}: what was sealed in between was not handed over")]
+    Missing {
         /// The number that was refused.
         generation: u64,
         /// The last one that was taken.
@@ -120,7 +121,10 @@ impl<T> Generations<T> {
         Generations { slots: VecDeque::new(), last: 0, poisoned: None }
     }
 
-    /// Takes a sealed generation; numbers grow, and may leave some out.
+    /// Takes a sealed generation: the next one. The first one is generation 1.
+    ///
+    /// A sealed generation that is dropped instead takes data with it that the shards will not give again, so a number
+    /// that is left out is refused, like a poisoned one.
     ///
     /// # Errors
     /// [`SealRefused`].
@@ -128,8 +132,8 @@ impl<T> Generations<T> {
         if let Some(poisoned) = self.poisoned {
             return Err(SealRefused::Poisoned { generation, poisoned });
         }
-        if generation <= self.last {
-            return Err(SealRefused::OutOfOrder { generation, last: self.last });
+        if generation != self.last.saturating_add(1) {
+            return Err(SealRefused::Missing { generation, last: self.last });
         }
         self.last = generation;
         self.slots.push_back(Slot { generation, stage: Stage::Uploading });

@@ -20,4 +20,4 @@ pub use backoff::Backoff;
 pub use cover::Cover;
 pub use generations::{Commit, Discarded, Generations, Publish, SealRefused, Uploading};
 pub use lock_tracker::{LockOp, LockTracker};
-pub use subscription::{Phase, Requested, Rescan, Silence, Statement, Subscription};
+pub use subscription::{Phase, Rescan, Silence, Statement, Subscription};

@@ -181,15 +181,6 @@ impl Silence {
     }
 }
 
-/// What to tell the scanners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Requested {
-    /// An earlier attempt that is to be cancelled.
-    pub cancel: Option<u64>,
-    /// How many attempts failed before, for the backoff.
-    pub failures: u32,
-}
-
 impl Subscription {
     /// A subscription that waits for its first scan.
     pub fn new(region: Region, term: Term, gap: GapFlag) -> Self {
@@ -229,14 +220,20 @@ impl Subscription {
         self.attempt.is_none() && self.phase() == Phase::Pending
     }
 
-    /// A scan is requested now, as `attempt`, a number that this subscription never had before.
-    pub fn request_scan(&mut self, attempt: u64) -> Requested {
+    /// A scan is requested now, as `attempt`, a number that this subscription never had before. Answers how many attempts
+    /// failed before, for the backoff.
+    pub fn request_scan(&mut self, attempt: u64) -> u32 {
         self.attempt = Some(attempt);
-        Requested { cancel: self.given_up.take(), failures: self.failures }
+        self.failures
     }
 
-    /// The attempt to cancel when the subscription ends.
-    pub fn attempt_to_cancel(&self) -> Option<u64> {
+    /// An attempt that was given up, once: its scanner should be told.
+    pub fn take_given_up(&mut self) -> Option<u64> {
+        self.given_up.take()
+    }
+
+    /// The subscription ends: the attempt to cancel, if there is one.
+    pub fn end(self) -> Option<u64> {
         self.attempt.or(self.given_up)
     }
 
@@ -284,7 +281,7 @@ impl Subscription {
                 first
             }
         };
-        pending.seen = Some((from, last + 1));
+        pending.seen = Some((from, last.saturating_add(1)));
         pending.queue.push(last, ops);
         true
     }
@@ -294,14 +291,14 @@ impl Subscription {
         let tracker = match &mut self.state {
             State::Pending(_) => return,
             State::Scanning(scanning) => {
-                scanning.next = last + 1;
+                scanning.next = last.saturating_add(1);
                 match &mut scanning.locks {
                     Locks::Loading(_, queue) => return queue.push(last, ops),
                     Locks::Known(locks) => locks,
                 }
             }
             State::Observing(observing) => {
-                observing.next = last + 1;
+                observing.next = last.saturating_add(1);
                 &mut observing.locks
             }
         };
@@ -496,7 +493,7 @@ impl Subscription {
             State::Pending(pending) => {
                 let gone = pending.queue.trim(pending.queue.memory() / 2);
                 if let (Some(gone), Some((from, _))) = (gone, &mut pending.seen) {
-                    *from = gone + 1;
+                    *from = gone.saturating_add(1);
                 }
                 gone.is_some()
             }

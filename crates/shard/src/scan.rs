@@ -1,0 +1,62 @@
+//! Steps of initial scans.
+
+use logtide_format::EntryKind;
+use logtide_model::message::{ScanEvent, ScanStep};
+
+use crate::record::Records;
+use crate::region::Follower;
+use crate::task::TaskWork;
+use crate::{Shard, ShardEvent, ShardStats};
+
+impl Shard {
+    pub(crate) fn scan_step(&mut self, step: ScanStep, out: &mut Vec<ShardEvent>) {
+        let ScanStep { id, event } = step;
+        let follower = self.regions.get_mut(&id.region_id).and_then(|region| region.follower(&id.task));
+        let (Some(follower), Some(work)) = (follower, self.tasks.get_mut(&id.task)) else {
+            self.counts.stale += 1;
+            return;
+        };
+        let attempt = id.attempt;
+        let subscription = &mut follower.subscription;
+        let mut done = Ok(());
+        let current = match event {
+            ScanEvent::Started { start_ts, applied_index } => {
+                subscription.scan_started(attempt, start_ts, applied_index)
+            }
+            ScanEvent::Locks { locks, permit: _permit } => {
+                // An empty batch is no step.
+                locks.iter().all(|(key, start_ts)| subscription.scan_lock(attempt, key, *start_ts))
+            }
+            ScanEvent::LocksDone => subscription.scan_locks_done(attempt),
+            ScanEvent::Data { entries, permit: _permit } => {
+                let wanted = subscription.wants_data(attempt);
+                if wanted {
+                    let mut records = records(work, follower, &mut self.counts, out);
+                    done = entries.iter().try_for_each(|e| records.append(e.cf, EntryKind::Put, &e.key, &e.value));
+                    self.counts.scanned += entries.len() as u64;
+                }
+                wanted
+            }
+            ScanEvent::Finished => subscription.scan_finished(attempt),
+            ScanEvent::Failed(error) => {
+                tracing::debug!(task = %id.task, region = id.region_id, attempt, %error, "a scan failed");
+                subscription.scan_failed(attempt)
+            }
+        };
+        self.counts.stale += u64::from(!current);
+        match done {
+            Ok(()) => self.settle(id.region_id, out),
+            Err(error) => self.lose(&id.task, error, out),
+        }
+    }
+}
+
+/// Records of a snapshot have no index.
+fn records<'a>(
+    work: &'a mut TaskWork,
+    follower: &Follower,
+    counts: &'a mut ShardStats,
+    out: &'a mut Vec<ShardEvent>,
+) -> Records<'a> {
+    Records { work, region_id: follower.subscription.region().id, index: 0, counts, out }
+}
