@@ -9,7 +9,7 @@ use logtide_model::message::{AppliedBatch, Lead, ShardMessage};
 use logtide_model::{
     ApplyBatch, KeyRange, LocalRegion, MemoryBudget, Op, RaftObserver, Region, RegionChange, RegionId, Role, Task, Term,
 };
-use parking_lot::{RwLock, RwLockWriteGuard};
+use parking_lot::RwLock;
 
 use crate::filter::{Filter, RegionHash};
 use crate::observations::{Bucket, Led};
@@ -178,13 +178,16 @@ impl RaftObserver for Observer {
 
     fn on_region_changed(&self, change: &RegionChange) {
         match change {
-            RegionChange::Split { parent, .. } => self.0.reshaped(parent, change),
-            RegionChange::EpochChange { region } => self.0.reshaped(region, change),
-            RegionChange::Merge { target, source } => {
-                self.0.gone(source.id, change);
-                self.0.reshaped(target, change);
+            RegionChange::Split { parent: region, .. } | RegionChange::EpochChange { region } => {
+                self.0.reshaped(region, change, true);
             }
-            RegionChange::Destroy { region } => self.0.gone(region.id, change),
+            RegionChange::Merge { target, source } => {
+                let told = self.0.gone(source.id, change) && self.shard_of(source.id) == self.shard_of(target.id);
+                self.0.reshaped(target, change, !told);
+            }
+            RegionChange::Destroy { region } => {
+                self.0.gone(region.id, change);
+            }
         }
     }
 }
@@ -259,36 +262,37 @@ impl Inner {
         }
     }
 
-    /// The region has another shape now. If no task wants what is left of it, it is let go.
-    fn reshaped(&self, region: &Region, change: &RegionChange) {
-        self.with_observed(region.id, |shard, bucket| {
-            let Some(slot) = bucket.get_mut(&region.id) else { return };
-            let Some(on) = slot.observation_mut() else { return };
-            on.range = region.range.clone();
-            let term = on.term;
+    /// The region has another shape now; its shard is told if it does not know. If no task wants what is left of the
+    /// region, it is let go.
+    fn reshaped(&self, region: &Region, change: &RegionChange, tell: bool) {
+        let hash = RegionHash::of(region.id);
+        let shard = self.shard(hash);
+        let mut bucket = shard.bucket(hash).write();
+        let Some(slot) = bucket.get_mut(&region.id) else { return };
+        let Some(on) = slot.observation_mut() else { return };
+        on.range = region.range.clone();
+        let term = on.term;
+        if tell {
             shard.send(ShardMessage::RegionChanged(change.clone()));
-            if !self.wanted(&region.range) {
-                slot.off();
-                self.ended(shard, region.id);
-                shard.send(ShardMessage::Unlead { region_id: region.id, term });
-            }
-        });
+        }
+        if !self.wanted(&region.range) {
+            slot.off();
+            self.ended(shard, region.id);
+            shard.send(ShardMessage::Unlead { region_id: region.id, term });
+        }
     }
 
-    /// This store has no such region any more.
-    fn gone(&self, region_id: RegionId, change: &RegionChange) {
-        self.with_observed(region_id, |shard, bucket| {
-            if bucket.remove(&region_id).is_some_and(|slot| slot.observation().is_some()) {
-                self.ended(shard, region_id);
-                shard.send(ShardMessage::RegionChanged(change.clone()));
-            }
-        });
-    }
-
-    fn with_observed(&self, region_id: RegionId, act: impl FnOnce(&Shard, &mut RwLockWriteGuard<'_, Bucket>)) {
+    /// This store has no such region any more. True if its shard was told.
+    fn gone(&self, region_id: RegionId, change: &RegionChange) -> bool {
         let hash = RegionHash::of(region_id);
         let shard = self.shard(hash);
-        act(shard, &mut shard.bucket(hash).write());
+        let mut bucket = shard.bucket(hash).write();
+        let observed = bucket.remove(&region_id).is_some_and(|slot| slot.observation().is_some());
+        if observed {
+            self.ended(shard, region_id);
+            shard.send(ShardMessage::RegionChanged(change.clone()));
+        }
+        observed
     }
 
     fn ended(&self, shard: &Shard, region_id: RegionId) {
