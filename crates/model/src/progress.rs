@@ -47,6 +47,7 @@ pub trait Publisher: Send + Sync {
     ///
     /// # Errors
     /// [`PublishError::TaskGone`] if that life of the task is over: the generation may be dropped;
+    /// [`PublishError::Superseded`] if a newer process of the store is there: likewise, and this one should end;
     /// [`PublishError::Unavailable`]: to be tried again, its outcome unknown.
     fn publish(&self, publication: &Publication) -> Result<(), PublishError>;
 }
@@ -58,6 +59,14 @@ pub enum PublishError {
     /// The task was stopped, or stopped and started anew.
     #[error("task {0} is gone")]
     TaskGone(TaskName),
+    /// A newer process of the same store has taken a boot epoch: this one can publish nothing any more.
+    #[error("a newer process of store {store_id} has taken over from boot epoch {boot}")]
+    Superseded {
+        /// The store.
+        store_id: StoreId,
+        /// The boot epoch that is not the newest any more.
+        boot: u64,
+    },
     /// The coordinator did not do it, or its answer was lost.
     #[error("the coordinator is not available: {cause}")]
     Unavailable {
@@ -72,13 +81,14 @@ impl Diagnose for PublishError {
     fn code(&self) -> ErrorCode {
         match self {
             PublishError::TaskGone(_) => ErrorCode::NoSuchTask,
-            PublishError::Unavailable { .. } => ErrorCode::Coordinator,
+            PublishError::Superseded { .. } | PublishError::Unavailable { .. } => ErrorCode::Coordinator,
         }
     }
 
     fn class(&self) -> Class {
         match self {
             PublishError::TaskGone(_) => Class::Cancelled,
+            PublishError::Superseded { .. } => Class::Fatal,
             PublishError::Unavailable { .. } => Class::Retry,
         }
     }
