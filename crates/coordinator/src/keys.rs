@@ -21,6 +21,14 @@ pub(crate) const GC_PREFIX: &str = "/logtide/v1/gc/";
 /// Who the advancer is.
 pub(crate) const ADVANCER: &str = "/logtide/v1/advancer";
 
+/// All storage nodes.
+pub(crate) const NODE_PREFIX: &str = "/logtide/v1/node/";
+
+/// A storage node: JSON.
+pub(crate) fn node(store: StoreId) -> Bytes {
+    format!("{NODE_PREFIX}{store:016x}").into()
+}
+
 /// `StreamBackupTaskInfo`.
 pub(crate) fn info(task: &TaskName) -> Bytes {
     format!("{INFO_PREFIX}{task}").into()
