@@ -80,6 +80,23 @@ pub struct Prewrite {
     pub one_pc: bool,
 }
 
+/// A question about a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckTxnStatus {
+    /// The raw primary key.
+    pub primary: Vec<u8>,
+    /// The transaction.
+    pub start_ts: Ts,
+    /// The start ts of who asks: the commit ts is pushed above it. Zero: no push.
+    pub caller_start_ts: Ts,
+    /// Now, for the time to live.
+    pub current_ts: Ts,
+    /// A transaction that is not there is rolled back, so that it cannot come later.
+    pub rollback_if_missing: bool,
+    /// Treat an async-commit transaction as one that commits in two phases (one of its locks fell back).
+    pub force_sync_commit: bool,
+}
+
 /// What a client can ask of a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -125,20 +142,7 @@ pub enum Command {
     },
     /// What became of a transaction, asked at its primary; rolls it back if its time to live is over. Answered by
     /// [`KvResponse::TxnStatus`].
-    CheckTxnStatus {
-        /// The raw primary key.
-        primary: Vec<u8>,
-        /// The transaction.
-        start_ts: Ts,
-        /// The start ts of who asks: the commit ts is pushed above it. Zero: no push.
-        caller_start_ts: Ts,
-        /// Now, for the time to live.
-        current_ts: Ts,
-        /// A transaction that is not there is rolled back, so that it cannot come later.
-        rollback_if_missing: bool,
-        /// Treat an async-commit transaction as one that commits in two phases (one of its locks fell back).
-        force_sync_commit: bool,
-    },
+    CheckTxnStatus(CheckTxnStatus),
     /// What became of the secondary locks of an async-commit transaction; rolls back what is missing. Answered by
     /// [`KvResponse::SecondaryLocks`].
     CheckSecondaryLocks {
@@ -207,7 +211,7 @@ impl Command {
             | Command::PessimisticRollback { keys, .. }
             | Command::CheckSecondaryLocks { keys, .. }
             | Command::ResolveLock { keys, .. } => keys.iter().map(|k| &k[..]).collect(),
-            Command::CheckTxnStatus { primary, .. } => vec![primary],
+            Command::CheckTxnStatus(ask) => vec![&ask.primary],
             Command::Get { key, .. } => vec![key],
             Command::Scan { start, .. } => vec![start],
         }
