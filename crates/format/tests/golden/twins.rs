@@ -14,8 +14,10 @@ pub(crate) struct Twin {
     pub(crate) name: String,
     path: String,
     bytes: Vec<u8>,
-    /// The path of the data object and its bytes.
-    data: Option<(String, Vec<u8>)>,
+    /// The data object that is corrupted.
+    data: Option<sample::Object>,
+    /// The others that the metadata refers to.
+    intact: Vec<sample::Object>,
 }
 
 impl Twin {
@@ -40,6 +42,14 @@ impl Twin {
         Ok(())
     }
 
+    /// All objects of a storage that has it.
+    #[allow(dead_code, reason = "not every test that includes this file needs it")]
+    pub(crate) fn storage(&self) -> impl Iterator<Item = (&String, &Vec<u8>)> {
+        let objects = self.data.iter().chain(&self.intact).map(|(path, bytes)| (path, bytes));
+        objects.chain([(&self.path, &self.bytes)])
+    }
+
+    #[allow(dead_code, reason = "as above")]
     pub(crate) fn files(&self) -> Vec<(String, Vec<u8>)> {
         let extension = self.path.rsplit('.').next().unwrap();
         let mut files = vec![(format!("{}.{extension}", self.name), self.bytes.clone())];
@@ -65,13 +75,14 @@ fn checkpoints() -> Vec<Twin> {
         path: path.clone(),
         bytes: bytes.to_vec(),
         data: None,
+        intact: Vec::new(),
     };
     vec![twin("empty", b""), twin("short", &[1; 7]), twin("long", &[1; 9])]
 }
 
 fn meta_twin(name: &str, bytes: Vec<u8>) -> Twin {
-    let path = sample::flush(Compression::Zstd, 0).1.path();
-    Twin { name: format!("meta-{name}"), path, bytes, data: None }
+    let (_, meta_name, intact) = sample::flush(Compression::Zstd, 0);
+    Twin { name: format!("meta-{name}"), path: meta_name.path(), bytes, data: None, intact }
 }
 
 /// Metadata objects that are damaged as bytes.
@@ -161,11 +172,11 @@ fn data_twin(
     compression: Compression,
     edit: impl FnOnce(&mut Vec<u8>, &mut Vec<proto::DataFileInfo>),
 ) -> Twin {
-    let (mut meta, meta_name, objects) = sample::flush(compression, 0);
-    let (path, mut bytes) = objects.into_iter().next().unwrap();
+    let (mut meta, meta_name, mut intact) = sample::flush(compression, 0);
+    let (path, mut bytes) = intact.remove(0);
     edit(&mut bytes, &mut meta.file_groups[0].data_files_info);
-    let meta_bytes = encode_metadata(&meta);
-    Twin { name: format!("data-{name}"), path: meta_name.path(), bytes: meta_bytes, data: Some((path, bytes)) }
+    let name = format!("data-{name}");
+    Twin { name, path: meta_name.path(), bytes: encode_metadata(&meta), data: Some((path, bytes)), intact }
 }
 
 /// Data objects that are damaged as bytes.
@@ -192,17 +203,18 @@ fn data() -> Vec<Twin> {
 
 /// A logical file that is two frames: TiKV's reader would stop after the first.
 fn two_frames() -> Twin {
-    let (mut meta, name, objects) = sample::flush(Compression::Zstd, 0);
-    let (path, mut bytes) = objects.into_iter().next().unwrap();
+    let mut twin = data_twin("zstd-two-frames", Compression::Zstd, |_, _| {});
+    let (mut meta, ..) = sample::flush(Compression::Zstd, 0);
     let group = &mut meta.file_groups[0];
     let last = group.data_files_info.last_mut().unwrap();
+    let bytes = &mut twin.data.as_mut().unwrap().1;
     let more = bytes[last.range_offset as usize..].to_vec();
     bytes.extend_from_slice(&more);
     last.range_length += more.len() as u64;
     last.length *= 2;
     group.length += more.len() as u64;
-    let bytes_of_meta = encode_metadata(&meta);
-    Twin { name: "data-zstd-two-frames".to_owned(), path: name.path(), bytes: bytes_of_meta, data: Some((path, bytes)) }
+    twin.bytes = encode_metadata(&meta);
+    twin
 }
 
 type Lie = (&'static str, fn(&mut proto::DataFileInfo));
@@ -277,10 +289,6 @@ fn record_twin(name: &str, cf: Cf, kind: EntryKind, plain: &[u8]) -> Twin {
     info.r#type = if kind == EntryKind::Put { 1 } else { 0 };
     twin.name = format!("record-{name}");
     twin.bytes = encode_metadata(&meta);
-    twin.data = Some((group_path(&meta), stored));
+    twin.data = Some((meta.file_groups[0].path.clone(), stored));
     twin
-}
-
-fn group_path(meta: &proto::Metadata) -> String {
-    meta.file_groups[0].path.clone()
 }
