@@ -22,29 +22,17 @@ use crate::tasks::Tasks;
 use fold::{Folded, Memory};
 
 /// What the advancer asks of the storage node it runs in.
-pub trait AdvancerHost: Send + Sync {
+pub trait GcHold: Send + Sync {
     /// As [`Host::hold_gc`].
     ///
     /// # Errors
     /// As [`Host::hold_gc`].
     fn hold_gc(&self, owner: &str, ts: Option<Ts>, ttl: Duration) -> Result<(), HostError>;
-
-    /// Puts the global checkpoint of a task into its storage; when it returned, the coordinator says so to TiDB's
-    /// tools. It may take a few seconds at most; after an error it is called again at the next tick.
-    ///
-    /// # Errors
-    /// What went wrong, for the log.
-    fn save_checkpoint(&self, _task: &Task, _checkpoint: Ts) -> Result<(), String> {
-        Ok(())
-    }
 }
 
-/// An [`AdvancerHost`] that has nothing but a [`Host`].
-pub struct HostOnly(pub Arc<dyn Host>);
-
-impl AdvancerHost for HostOnly {
+impl GcHold for Arc<dyn Host> {
     fn hold_gc(&self, owner: &str, ts: Option<Ts>, ttl: Duration) -> Result<(), HostError> {
-        self.0.hold_gc(owner, ts, ttl)
+        (**self).hold_gc(owner, ts, ttl)
     }
 }
 
@@ -104,8 +92,6 @@ pub struct TaskTick {
     pub cover: usize,
     /// Why GC could not be held, if it could not.
     pub gc: Option<HostError>,
-    /// Why the checkpoint could not be put into the storage, if it could not.
-    pub storage: Option<String>,
     /// What else went wrong. Another tick may do better.
     pub error: Option<CoordinatorError>,
 }
@@ -114,7 +100,7 @@ pub struct TaskTick {
 pub struct Advancer {
     store: Arc<dyn Store>,
     tasks: Tasks,
-    host: Arc<dyn AdvancerHost>,
+    gc: Box<dyn GcHold>,
     config: AdvancerConfig,
     election: Election,
     /// What is known of each life of a task since the election.
@@ -123,10 +109,17 @@ pub struct Advancer {
 
 impl Advancer {
     /// An advancer that is not elected yet.
-    pub fn new(store: Arc<dyn Store>, host: Arc<dyn AdvancerHost>, config: AdvancerConfig) -> Self {
+    pub fn new(store: Arc<dyn Store>, gc: impl GcHold + 'static, config: AdvancerConfig) -> Self {
         let me = format!("store {} process {}", config.store_id, std::process::id());
         let election = Election::new(store.clone(), me, config.lease_ttl);
-        Advancer { tasks: Tasks::new(store.clone()), store, host, config, election, memory: BTreeMap::new() }
+        Advancer {
+            tasks: Tasks::new(store.clone()),
+            store,
+            gc: Box::new(gc),
+            config,
+            election,
+            memory: BTreeMap::new(),
+        }
     }
 
     /// Does what there is to do now. To be called about every second, and at least three times a lease.
@@ -181,7 +174,6 @@ impl Advancer {
             facts: 0,
             cover: 0,
             gc: None,
-            storage: None,
             error: None,
         };
         if let Err(e) = self.advance(&mut tick, office, now) {
@@ -213,7 +205,6 @@ impl Advancer {
                 memory.gc_held = Some((checkpoint, now));
             }
         }
-        tick.storage = self.save(&task, checkpoint, office)?;
         Ok(())
     }
 
@@ -223,7 +214,7 @@ impl Advancer {
         if self.store.get(&key)?.is_none() {
             self.tasks.for_living(task, Txn::new().when(office.clone()).put(key, gc_owner(task)))?;
         }
-        let Err(error) = self.host.hold_gc(&gc_owner(task), Some(checkpoint.prev()), self.config.gc_ttl) else {
+        let Err(error) = self.gc.hold_gc(&gc_owner(task), Some(checkpoint.prev()), self.config.gc_ttl) else {
             return Ok(None);
         };
         // Waiting does not bring back what GC has removed: the task is in error (I7), once.
@@ -234,20 +225,6 @@ impl Advancer {
         Ok(Some(error))
     }
 
-    /// Puts the checkpoint into the storage if it is not there, and says so to TiDB's tools.
-    fn save(&self, task: &Task, checkpoint: Ts, office: &Condition) -> Result<Option<String>, CoordinatorError> {
-        let key = keys::storage_checkpoint(&task.name, self.config.store_id);
-        let saved = self.store.get(&key)?.as_ref().map(crate::record::read_ts).transpose()?;
-        if checkpoint <= task.start_ts || saved.is_some_and(|saved| saved >= checkpoint) {
-            return Ok(None);
-        }
-        if let Err(error) = self.host.save_checkpoint(task, checkpoint) {
-            return Ok(Some(error));
-        }
-        self.tasks.raise(task, &key, checkpoint, std::slice::from_ref(office))?;
-        Ok(None)
-    }
-
     /// Lets go of GC for lives of tasks that are over.
     fn let_go_of_gc(&self, tasks: &[Task], office: &Condition) -> Result<(), CoordinatorError> {
         for kv in self.store.list(keys::GC_PREFIX.as_bytes())?.0 {
@@ -255,7 +232,7 @@ impl Advancer {
                 continue;
             }
             let owner = String::from_utf8_lossy(&kv.value);
-            match self.host.hold_gc(&owner, None, Duration::ZERO) {
+            match self.gc.hold_gc(&owner, None, Duration::ZERO) {
                 Ok(()) => {
                     self.store.commit(Txn::new().when(office.clone()).delete(kv.key))?;
                 }

@@ -25,7 +25,7 @@ pub mod store;
 mod task_watch;
 mod tasks;
 
-pub use advancer::{Advancer, AdvancerConfig, AdvancerHost, HostOnly, TaskTick, TickReport};
+pub use advancer::{Advancer, AdvancerConfig, GcHold, TaskTick, TickReport};
 pub use directory::DirectoryStore;
 pub use error::CoordinatorError;
 pub use flush_request::{FlushAnswer, FlushTicket};

@@ -47,7 +47,7 @@ pub struct TaskSpec {
     pub name: TaskName,
     /// Where the backup goes: the canonical URL.
     pub storage: String,
-    /// Everything that is committed above it is part of the backup.
+    /// Everything that is committed above it is part of the backup; 0 for all that the stores hold.
     pub start_ts: Ts,
     /// The raw keys that are backed up: not empty, not overlapping.
     pub ranges: Vec<RawRange>,
@@ -60,7 +60,7 @@ impl TaskSpec {
     pub(crate) fn check(&self) -> Result<(), CoordinatorError> {
         let invalid =
             |what: &str| Err(CoordinatorError::InvalidTask { task: self.name.clone(), what: what.to_owned() });
-        if self.start_ts.is_zero() || self.start_ts >= Ts::new(NEVER) {
+        if self.start_ts >= Ts::new(NEVER) {
             return invalid("its start ts is no timestamp");
         }
         if self.ranges.is_empty() || self.ranges.len() > MAX_RANGES {

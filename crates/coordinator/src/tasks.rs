@@ -190,20 +190,14 @@ impl Tasks {
     /// [`CoordinatorError::NoSuchTask`], [`CoordinatorError::Changed`], [`CoordinatorError::Store`].
     pub fn set_storage_checkpoint(&self, task: &Task, store_id: StoreId, ts: Ts) -> Result<(), CoordinatorError> {
         let key = keys::storage_checkpoint(&task.name, store_id);
-        self.raise(task, &key, ts, &[])
-    }
-
-    /// Sets a timestamp key of a living task, unless it is there already.
-    pub(crate) fn raise(&self, task: &Task, key: &Bytes, ts: Ts, also: &[Condition]) -> Result<(), CoordinatorError> {
         for _ in 0..TRIES {
-            let there = self.store.get(key)?;
+            let there = self.store.get(&key)?;
             if let Some(kv) = &there
                 && record::read_ts(kv)? >= ts
             {
                 return Ok(());
             }
-            let mut txn = Txn::new().when(alive(task)).when(unchanged(key, there.as_ref()));
-            txn.when.extend_from_slice(also);
+            let txn = Txn::new().when(alive(task)).when(unchanged(&key, there.as_ref()));
             if self.store.commit(txn.put(key.clone(), record::write_ts(ts)))?.succeeded {
                 return Ok(());
             }
