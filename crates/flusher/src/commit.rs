@@ -10,7 +10,7 @@ use logtide_checkpoint::{Commit, Publish};
 use logtide_model::PublishError;
 
 use crate::flusher::{Closed, Core, Job};
-use crate::retry::{Lost, seed};
+use crate::retry::seed;
 use crate::upload::Stop;
 use crate::{FlushEvent, Flushed, ObjectKind};
 
@@ -48,15 +48,9 @@ impl Core {
         let job = &mut commit.value;
         job.took.wait_turn = began.duration_since(job.uploaded);
         if let Some(metadata) = &job.plan.metadata {
-            match self.store(metadata, ObjectKind::Metadata, &job.spools, &self.stop_of(generation)).await {
-                Ok(()) => {}
-                Err(lost) => {
-                    self.free(commit.value);
-                    if let Lost::Poisoned(cause) = lost {
-                        self.poison(generation, cause);
-                    }
-                    return;
-                }
+            let stop = self.stop_of(generation);
+            if self.store(metadata, ObjectKind::Metadata, &job.spools, &stop).await.is_err() {
+                return self.free(commit.value);
             }
         }
         job.took.commit = began.elapsed();
@@ -90,10 +84,8 @@ impl Core {
                 () = stop.stopped() => return false,
                 answer = self.try_publish(job) => match answer {
                     Ok(()) => return true,
-                    Err(PublishError::TaskGone(_)) => {
-                        self.close(Closed::TaskGone);
-                        return false;
-                    }
+                    Err(PublishError::TaskGone(_)) => return self.end(Closed::TaskGone),
+                    Err(PublishError::Superseded { .. }) => return self.end(Closed::Superseded),
                     Err(e @ PublishError::Unavailable { retry_after, .. }) => (e.to_string(), retry_after),
                     Err(e) => (e.to_string(), None),
                 },
@@ -108,6 +100,11 @@ impl Core {
                 () = tokio::time::sleep(next) => {}
             }
         }
+    }
+
+    fn end(&self, why: Closed) -> bool {
+        self.close(why);
+        false
     }
 
     async fn try_publish(&self, job: &Job) -> Result<(), PublishError> {

@@ -1,7 +1,7 @@
 //! Why a generation was not flushed.
 
 use logtide_checkpoint::SealRefused;
-use logtide_model::{Class, Diagnose, ErrorCode, TaskName};
+use logtide_model::{Class, Diagnose, ErrorCode, StoreId, TaskName};
 use thiserror::Error;
 
 /// The end of a generation that was not published. Faults of the storage or the coordinator that pass are not among
@@ -31,7 +31,16 @@ pub enum FlushError {
     /// This life of the task is over.
     #[error("task {0} is gone")]
     TaskGone(TaskName),
-    /// Generations of one flusher come from one task and boot, with growing numbers.
+    /// A newer process of this store has taken over: this one can publish nothing any more, and should end.
+    #[error("a newer process of store {store_id} has taken over from boot epoch {boot}")]
+    Superseded {
+        /// The store.
+        store_id: StoreId,
+        /// The boot epoch that is not the newest any more.
+        boot: u64,
+    },
+    /// Generations of one flusher come from one task and boot, numbered from 1 without a gap: one that was sealed and not
+    /// handed over takes data with it, so nothing that comes after it may be published.
     #[error("generation {generation} was not taken: {reason}")]
     Refused {
         /// The generation.
@@ -54,6 +63,7 @@ impl Diagnose for FlushError {
             FlushError::Poisoned { .. } => ErrorCode::Io,
             FlushError::Stopped { .. } => ErrorCode::ObserveCancel,
             FlushError::TaskGone(_) => ErrorCode::NoSuchTask,
+            FlushError::Superseded { .. } => ErrorCode::Coordinator,
             FlushError::Refused { .. } => ErrorCode::Unknown,
         }
     }
@@ -63,7 +73,7 @@ impl Diagnose for FlushError {
             // The regions are caught up from their last published checkpoint, in a new boot epoch.
             FlushError::Poisoned { .. } => Class::Retry,
             FlushError::Stopped { .. } | FlushError::TaskGone(_) => Class::Cancelled,
-            FlushError::Refused { .. } => Class::Fatal,
+            FlushError::Superseded { .. } | FlushError::Refused { .. } => Class::Fatal,
         }
     }
 

@@ -5,14 +5,13 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use logtide_checkpoint::{Generations, Uploading};
 use logtide_model::{Incarnation, Permit, Publication, Publisher, StoreId, TaskName};
 use logtide_temp_file::SealedSpool;
 use object_store::ObjectStore;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
-use tracing::{error, info, warn};
 
 use crate::plan::{ObjectPlan, Plan};
 use crate::retry::Lost;
@@ -68,7 +67,7 @@ impl Flusher {
         Flusher { core }
     }
 
-    /// Takes a generation: of the same task and boot as the ones before, with a larger number. How many may be in flight
+    /// Takes a generation: of the same task and boot as the ones before, the first is 1, none is left out. How many may be in flight
     /// is for the caller to bound. The answer comes when it is published, or certain not to be.
     pub fn submit(&self, generation: SealedGeneration) -> oneshot::Receiver<Result<Flushed, FlushError>> {
         let (reply, answer) = oneshot::channel();
@@ -152,6 +151,7 @@ pub(crate) struct State {
 pub(crate) enum Closed {
     Stopped,
     TaskGone,
+    Superseded,
 }
 
 /// Where all generations of a flusher come from.
@@ -162,6 +162,10 @@ struct Source {
     store_id: StoreId,
     boot: u64,
 }
+
+/// The generation was poisoned, or the flusher stopped; whoever waits was told.
+#[derive(Debug)]
+pub(crate) struct Discarded;
 
 /// An uploaded generation.
 pub(crate) struct Job {
@@ -184,7 +188,7 @@ impl State {
             boot: generation.boot,
         };
         if let Some(closed) = self.closed {
-            return Err(closed.error(&source.task, generation.generation));
+            return Err(closed.error(&source, generation.generation));
         }
         if let Some((poisoned, cause)) = &self.lost {
             return Err(poisoned_error(&source.task, generation.generation, *poisoned, cause));
@@ -209,20 +213,14 @@ impl Core {
 
     /// Plans and uploads a generation, and queues it for the committer.
     async fn upload(self: Arc<Self>, uploading: Uploading, generation: SealedGeneration) {
-        let number = uploading.generation();
-        match self.upload_data(generation).await {
-            Ok(job) => {
-                let left = self.lock().generations.uploaded(uploading, job);
-                self.turn.notify_one();
-                // Discarded in the meantime: its spool is freed, and whoever waits was told.
-                left.unwrap_or_else(|job| self.free(job));
-            }
-            Err(Lost::Stopped) => {}
-            Err(Lost::Poisoned(cause)) => self.poison(number, cause),
-        }
+        // If it is discarded, whoever stopped or poisoned it told those who wait.
+        let Ok(job) = self.upload_data(generation).await else { return };
+        let left = self.lock().generations.uploaded(uploading, job);
+        self.turn.notify_one();
+        left.unwrap_or_else(|job| self.free(job));
     }
 
-    async fn upload_data(&self, generation: SealedGeneration) -> Result<Job, Lost> {
+    async fn upload_data(&self, generation: SealedGeneration) -> Result<Job, Discarded> {
         let submitted = Instant::now();
         let number = generation.generation;
         let mut job = self.plan(generation, submitted).await?;
@@ -235,37 +233,46 @@ impl Core {
         for object in &job.plan.data {
             uploads.push(self.store(object, ObjectKind::Log, &job.spools, &stop));
         }
-        futures::stream::iter(uploads).buffer_unordered(at_once).try_collect::<()>().await?;
+        // All are awaited: those that a lost one stops have parts to take back from the storage.
+        let ends: Vec<_> = futures::stream::iter(uploads).buffer_unordered(at_once).collect().await;
+        ends.into_iter().collect::<Result<(), Discarded>>()?;
         job.uploaded = Instant::now();
         job.took.save_files = began.elapsed();
         self.tell(FlushEvent::Uploaded { generation: number, bytes, took: job.took.save_files });
         Ok(job)
     }
 
-    async fn plan(&self, mut generation: SealedGeneration, submitted: Instant) -> Result<Job, Lost> {
+    async fn plan(&self, mut generation: SealedGeneration, submitted: Instant) -> Result<Job, Discarded> {
         let began = Instant::now();
         let publication = Arc::new(generation.take_publication());
         let limit = self.uploader.config.file_size_limit;
         // Tens of thousands of blocks take a while.
         let planned = self.runtime.spawn_blocking(move || (Plan::new(&generation, limit), generation.spools));
-        let (plan, spools) = planned.await.map_err(|e| Lost::Poisoned(e.to_string()))?;
+        let (plan, spools) = match planned.await {
+            Ok(planned) => planned,
+            Err(e) => return Err(self.poison(publication.generation, e.to_string())),
+        };
         let metadata = self.uploader.gate.account(plan.metadata_bytes());
         let took = StageTimes { generate_metadata: began.elapsed(), ..StageTimes::default() };
         let spools = Arc::new(spools);
         Ok(Job { plan, publication, spools, took, submitted, uploaded: began, _metadata: metadata })
     }
 
-    /// Makes one object durable.
+    /// Makes one object durable; poisons the generation if that cannot be.
     pub(crate) async fn store(
         &self,
         object: &ObjectPlan,
         kind: ObjectKind,
         spools: &Arc<Vec<SealedSpool>>,
         stop: &Stop,
-    ) -> Result<(), Lost> {
-        let began = Instant::now();
-        self.uploader.persist(&Upload { object, spools, stop }, &|event| self.tell(event)).await?;
-        let (generation, bytes, took) = (stop.generation, object.bytes, began.elapsed());
+    ) -> Result<(), Discarded> {
+        let (generation, bytes, began) = (stop.generation, object.bytes, Instant::now());
+        match self.uploader.persist(&Upload { object, spools, stop }, &|event| self.tell(event)).await {
+            Ok(()) => {}
+            Err(Lost::Stopped) => return Err(Discarded),
+            Err(Lost::Poisoned(cause)) => return Err(self.poison(generation, cause)),
+        }
+        let took = began.elapsed();
         self.tell(FlushEvent::Stored { generation, kind, bytes, took });
         Ok(())
     }
@@ -276,12 +283,13 @@ impl Core {
     }
 
     /// The generation is lost: it and all later ones are discarded.
-    pub(crate) fn poison(&self, generation: u64, cause: String) {
+    fn poison(&self, generation: u64, cause: String) -> Discarded {
         let mut state = self.lock();
-        let gone = state.generations.poison(generation);
-        if state.lost.as_ref().is_none_or(|(before, _)| generation < *before) {
-            state.lost = Some((generation, cause.clone()));
+        if state.lost.as_ref().is_some_and(|(before, _)| *before <= generation) {
+            return Discarded;
         }
+        state.lost = Some((generation, cause.clone()));
+        let gone = state.generations.poison(generation);
         self.horizon.send_modify(|horizon| *horizon = generation.min(*horizon));
         let discarded: Vec<u64> = gone.iter().map(|d| d.generation).collect();
         let task = state.source.as_ref().map(|s| s.task.clone());
@@ -296,6 +304,7 @@ impl Core {
             }
         }
         self.ended.notify_waiters();
+        Discarded
     }
 
     /// Ends everything in flight.
@@ -305,14 +314,14 @@ impl Core {
         state.cut_off |= !state.replies.is_empty();
         let jobs = std::mem::take(&mut state.generations).poison(0);
         let replies = std::mem::take(&mut state.replies);
-        let task = state.source.as_ref().map(|s| s.task.clone());
+        let source = state.source.clone();
         self.horizon.send_replace(0);
         drop(state);
         jobs.into_iter().filter_map(|d| d.value).for_each(|job| self.free(job));
         for (generation, reply) in replies {
-            if let Some(task) = &task {
+            if let Some(source) = &source {
                 // Nobody has to listen.
-                let _ = reply.send(Err(why.error(task, generation)));
+                let _ = reply.send(Err(why.error(source, generation)));
             }
         }
         self.ended.notify_waiters();
@@ -343,30 +352,18 @@ impl Core {
         }
     }
 
-    /// Tells and logs what happened.
+    /// Tells what happened; logging it is for who listens.
     pub(crate) fn tell(&self, event: FlushEvent) {
-        match &event {
-            FlushEvent::Retrying { generation, what, error, failures, next } => {
-                warn!(generation, what, error, failures, ?next, "flush failed, will be tried again");
-            }
-            FlushEvent::Poisoned { generation, discarded, error } => {
-                error!(generation, ?discarded, error, "generation lost, its regions have to be caught up");
-            }
-            FlushEvent::Published(flushed) => {
-                let Flushed { generation, objects, bytes, took } = flushed;
-                info!(generation, objects, bytes, ?took, "flushed");
-            }
-            _ => {}
-        }
         (self.events)(event);
     }
 }
 
 impl Closed {
-    fn error(self, task: &TaskName, generation: u64) -> FlushError {
+    fn error(self, source: &Source, generation: u64) -> FlushError {
         match self {
             Closed::Stopped => FlushError::Stopped { generation },
-            Closed::TaskGone => FlushError::TaskGone(task.clone()),
+            Closed::TaskGone => FlushError::TaskGone(source.task.clone()),
+            Closed::Superseded => FlushError::Superseded { store_id: source.store_id, boot: source.boot },
         }
     }
 }

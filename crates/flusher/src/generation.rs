@@ -15,7 +15,7 @@ pub struct SealedGeneration {
     pub store_id: StoreId,
     /// The store's boot epoch.
     pub boot: u64,
-    /// The number of the generation in this boot; it grows.
+    /// The number of the generation in this boot: from 1, without a gap.
     pub generation: u64,
     /// The ts in the name of the metadata object. No uniqueness rests on it.
     pub flush_ts: Ts,

@@ -1,0 +1,46 @@
+//! I6: uploads hold no more than they may, whatever the size of a generation.
+
+use logtide_model::{Cf, MemoryBudget};
+
+use crate::fault_store::{Fault, FaultPublisher, FaultStore, Kind, Log};
+use crate::fixture::{config, content_of, event, flusher, generation, objects, read_back, spool};
+
+async fn flush_large(limit: usize, file_size_limit: u64, part_size: usize) -> (MemoryBudget, usize) {
+    let dir = tempfile::tempdir().unwrap();
+    let events: Vec<_> = (0..1200).map(|i| event(1 + i % 5, Cf::Default, 11 + i, 20_000)).collect();
+    // Hardly any memory for the spool: its blocks are on disk, and reading them takes memory of the uploads.
+    let sealed = spool(dir.path(), "s", 1 << 20, &events);
+    assert!(sealed.files.iter().filter(|f| f.is_on_disk()).map(|f| f.stored_length()).sum::<u64>() > 16 << 20);
+    let log = Log::default();
+    let slow = |kind, _: &str, _| if matches!(kind, Kind::Put | Kind::Part) { Fault::Slow(200) } else { Fault::None };
+    let store = FaultStore::in_memory(&log, slow);
+    let mut config = config();
+    config.upload_memory = MemoryBudget::new(limit);
+    config.part_size = part_size;
+    config.file_size_limit = file_size_limit;
+    let memory = config.upload_memory.clone();
+    let (flusher, _) = flusher(store.clone(), FaultPublisher::new(&log, vec![]), config);
+    flusher.submit(generation(1, vec![sealed])).await.unwrap().unwrap();
+    assert_eq!(read_back(&objects(&*store.inner).await, 1, &mut Vec::new()), content_of(&events));
+    (memory, store.peak_requests())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_generation_is_uploaded_in_little_memory() {
+    const LIMIT: usize = 1 << 20;
+    // One object in many parts; many objects in parts; many objects that are put at once.
+    for (file_size_limit, part_size) in [(1 << 30, 200 << 10), (2 << 20, 200 << 10), (300 << 10, 500 << 10)] {
+        let (memory, requests) = flush_large(LIMIT, file_size_limit, part_size).await;
+        assert!(memory.peak() <= LIMIT, "{} bytes were held", memory.peak());
+        assert!(memory.peak() > LIMIT / 4, "only {} bytes were accounted", memory.peak());
+        assert_eq!(memory.used(), 0);
+        assert!((2..=4).contains(&requests), "{requests} requests at once");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_smaller_than_a_part_lets_one_through_at_a_time() {
+    let (memory, _) = flush_large(1000, 1 << 30, 100 << 10).await;
+    // A part, the rest of the blocks that it begins and ends in, and the metadata.
+    assert!(memory.peak() < 400 << 10, "{} bytes were held", memory.peak());
+}

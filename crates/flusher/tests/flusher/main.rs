@@ -1,0 +1,10 @@
+//! Flushing against stores and publishers that fail in every way that they can.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod bounds;
+mod ends;
+mod fault_store;
+mod fixture;
+mod objects;
+mod order;
+mod poison;

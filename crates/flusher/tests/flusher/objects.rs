@@ -1,0 +1,158 @@
+//! Objects: few, of planned names and bytes (I5), and equal to what went in.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use logtide_flusher::{FlushEvent, Flushed};
+use logtide_format::{METADATA_PREFIX, decode_metadata};
+use logtide_model::Cf;
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
+
+use crate::fault_store::{Entry, Fault, FaultPublisher, FaultStore, Kind, Log};
+use crate::fixture::{Event, config, content_of, event, flusher, generation, objects, read_back, spool};
+
+async fn flush(store: Arc<dyn ObjectStore>, log: &Log, limit: u64, part_size: usize, events: &[Event]) -> Flushed {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.file_size_limit = limit;
+    config.part_size = part_size;
+    config.request_timeout = Duration::from_millis(200);
+    let (flusher, _) = flusher(store, FaultPublisher::new(log, vec![]), config);
+    let sealed = spool(dir.path(), "s", 64 << 20, events);
+    flusher.submit(generation(1, vec![sealed])).await.unwrap().unwrap()
+}
+
+fn many_regions(regions: u64, schema: bool) -> Vec<Event> {
+    let first = if schema { 0 } else { 1 };
+    let records =
+        (first..=regions).flat_map(|r| [event(r, Cf::Default, r * 2 + 11, 100), event(r, Cf::Write, r * 2 + 12, 0)]);
+    records.collect()
+}
+
+#[tokio::test]
+async fn objects_do_not_depend_on_the_number_of_regions() {
+    for (regions, schema, expected) in [(1, false, 2), (700, false, 2), (700, true, 3)] {
+        let store = Arc::new(InMemory::new());
+        let events = many_regions(regions, schema);
+        let flushed = flush(store.clone(), &Log::default(), 256 << 20, 8 << 20, &events).await;
+        let all = objects(&*store).await;
+        assert_eq!((flushed.objects, all.len()), (expected, expected));
+        assert_eq!(flushed.bytes, all.values().map(|b| b.len() as u64).sum::<u64>());
+        let mut seen = Vec::new();
+        assert_eq!(read_back(&all, 1, &mut seen), content_of(&events));
+        assert_eq!(seen.len(), expected);
+        assert_eq!(seen.iter().filter(|path| path.contains("/schema-meta/")).count(), usize::from(schema));
+    }
+}
+
+#[tokio::test]
+async fn no_object_is_larger_than_the_limit_by_a_block() {
+    let events: Vec<_> = (0..200).map(|i| event(1 + i % 3, Cf::Default, 11 + i, 20_000)).collect();
+    let store = Arc::new(InMemory::new());
+    let limit = 500 << 10;
+    flush(store.clone(), &Log::default(), limit, 8 << 20, &events).await;
+    let all = objects(&*store).await;
+    let (metadata_path, bytes) = all.iter().find(|(path, _)| path.starts_with(METADATA_PREFIX)).unwrap();
+    let groups = decode_metadata(metadata_path, bytes).unwrap().file_groups;
+    assert!(groups.len() > 3);
+    let block = groups.iter().flat_map(|g| &g.data_files_info).map(|f| f.range_length).max().unwrap();
+    for (i, group) in groups.iter().enumerate() {
+        assert!(group.length < limit + block, "{} bytes", group.length);
+        assert!(group.length >= limit || i + 1 == groups.len(), "object {i} was closed at {} bytes", group.length);
+    }
+    assert_eq!(read_back(&all, 1, &mut Vec::new()), content_of(&events));
+}
+
+/// Runs the same flush without and with faults, on memory and on a directory; the objects have to be the same.
+async fn is_repeated_the_same(part_size: usize, faults: fn(Kind, usize) -> Fault, touched: Kind) {
+    let events: Vec<_> = (0..40).map(|i| event(i % 4, Cf::Default, 11 + i, 9_000)).collect();
+    let plain = Arc::new(InMemory::new());
+    flush(plain.clone(), &Log::default(), 200 << 10, part_size, &events).await;
+    let expected = objects(&*plain).await;
+    assert!(expected.len() > 3);
+    let dir = tempfile::tempdir().unwrap();
+    let local = Arc::new(LocalFileSystem::new_with_prefix(dir.path()).unwrap().with_fsync(true));
+    let inners: [Arc<dyn ObjectStore>; 2] = [Arc::new(InMemory::new()), local];
+    for inner in inners {
+        let log = Log::default();
+        let store = FaultStore::new(inner, &log, Box::new(move |kind, _, nth| faults(kind, nth)));
+        flush(store.clone(), &log, 200 << 10, part_size, &events).await;
+        assert_eq!(objects(&*store.inner).await, expected, "same names, same bytes, no orphans");
+        assert!(store.count(touched) > expected.len() / 2, "the fault was not met");
+        for entry in log.lock().unwrap().iter() {
+            if let Entry::Durable(path, bytes) = entry {
+                assert_eq!(&expected[path], bytes);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn refused_puts_are_repeated() {
+    is_repeated_the_same(
+        8 << 20,
+        |kind, nth| if kind == Kind::Put && nth < 2 { Fault::Before } else { Fault::None },
+        Kind::Put,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn puts_with_lost_answers_are_repeated_and_compared() {
+    is_repeated_the_same(
+        8 << 20,
+        |kind, nth| if kind == Kind::Put && nth < 2 { Fault::After } else { Fault::None },
+        Kind::Get,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn puts_that_never_answer_are_given_up_and_repeated() {
+    is_repeated_the_same(
+        8 << 20,
+        |kind, nth| if kind == Kind::Put && nth == 0 { Fault::Hang } else { Fault::None },
+        Kind::Get,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn uploads_in_parts_survive_faults_of_every_step() {
+    let faults = |kind, nth| match (kind, nth) {
+        (Kind::Begin, 0) | (Kind::Part, 1) | (Kind::Part, 4) => Fault::Before,
+        (Kind::Part, 8) | (Kind::Complete, 0) => Fault::After,
+        (Kind::Complete, 1) => Fault::Before,
+        _ => Fault::None,
+    };
+    is_repeated_the_same(40_000, faults, Kind::Complete).await;
+}
+
+#[tokio::test]
+async fn a_storage_without_create_if_absent_gets_plain_puts() {
+    let events = many_regions(3, false);
+    let log = Log::default();
+    let store = FaultStore::in_memory(&log, |kind, _, nth| match (kind, nth) {
+        (Kind::Put, 0) => Fault::Unsupported,
+        _ => Fault::None,
+    });
+    flush(store.clone(), &log, 1 << 20, 8 << 20, &events).await;
+    assert_eq!(read_back(&objects(&*store.inner).await, 1, &mut Vec::new()), content_of(&events));
+    assert_eq!(store.count(Kind::Put), 4);
+}
+
+#[tokio::test]
+async fn an_idle_store_writes_no_object_and_publishes_its_facts() {
+    let log = Log::default();
+    let store = FaultStore::in_memory(&log, |_, _, _| Fault::None);
+    let (flusher, events) = flusher(store.clone(), FaultPublisher::new(&log, vec![]), config());
+    let flushed = flusher.submit(generation(1, vec![])).await.unwrap().unwrap();
+    assert_eq!((flushed.objects, flushed.bytes), (0, 0));
+    assert!(objects(&*store.inner).await.is_empty());
+    let log = log.lock().unwrap();
+    assert!(matches!(&log[..], [Entry::Published(p)] if p.generation == 1 && p.facts.len() == 1), "{log:?}");
+    let events = events.lock().unwrap();
+    assert!(matches!(events.last(), Some(FlushEvent::Published(f)) if *f == flushed));
+}
