@@ -1,0 +1,386 @@
+//! A cluster of stores in one process: start, look at, move, split, break, mend, stop.
+//!
+//! Owns the stores' lives and the wiring between them; what a store does is `raftstore`'s business.
+
+mod config;
+mod host;
+mod rpc;
+mod steps;
+mod threads;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use logtide_model::{Host, RaftObserver, Region, RegionId, StoreId, encode_raw_key};
+use parking_lot::{Mutex, RwLock};
+
+pub use crate::raftstore::StoreStats;
+pub use config::{ClusterConfig, ClusterError, Driver, EngineKind};
+pub use steps::{Steps, Ticket};
+
+use crate::concurrency::ConcurrencyManager;
+use crate::engine::{KvEngine, MemoryEngine, WriteBatch};
+use crate::pd::Pd;
+use crate::raftstore::{
+    Action, Ident, PeerMeta, Proposal, RaftTiming, RegionMeta, SplitChild, StoreCore, StoreMessage, StoreShared,
+    bootstrap_region, read_ident, read_regions, write_ident,
+};
+use crate::rpc::{KvRpc, RegionError};
+use crate::service::Service;
+use crate::transport::{Envelope, Network};
+use threads::Threads;
+
+/// How long calls without a deadline of their own wait for an answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What reaches a store.
+pub(crate) enum Input {
+    /// Something to do.
+    Message(StoreMessage),
+    /// A raft message that is to arrive so many ticks later.
+    Late(u32, Envelope),
+}
+
+/// A running store.
+#[derive(Clone)]
+pub(crate) struct Node {
+    pub(crate) shared: Arc<StoreShared>,
+    pub(crate) service: Arc<Service>,
+}
+
+pub(crate) enum Runtime {
+    Threads(Threads),
+    Steps(Steps),
+}
+
+impl Runtime {
+    /// Waits for an answer: threads until the deadline, steps as long as stores and network have anything to do.
+    pub(crate) fn wait<T>(&self, answer: &Receiver<T>, deadline: Instant) -> Option<T> {
+        match self {
+            Runtime::Threads(_) => answer.recv_deadline(deadline).ok(),
+            Runtime::Steps(steps) => loop {
+                if let Ok(answer) = answer.try_recv() {
+                    return Some(answer);
+                }
+                if !steps.turn() {
+                    return answer.try_recv().ok();
+                }
+            },
+        }
+    }
+}
+
+/// See the module. Cloning shares it.
+#[derive(Clone)]
+pub struct Cluster(Arc<Inner>);
+
+pub(crate) struct Inner {
+    config: ClusterConfig,
+    pub(crate) pd: Pd,
+    network: Arc<Network>,
+    pub(crate) runtime: Runtime,
+    nodes: RwLock<BTreeMap<StoreId, Node>>,
+    /// Engines in memory outlive their stores, as directories do.
+    memory: Mutex<BTreeMap<StoreId, MemoryEngine>>,
+}
+
+/// What a cluster has done so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterStats {
+    /// Regions of the cluster.
+    pub regions: usize,
+    /// By running store.
+    pub stores: BTreeMap<StoreId, StoreStats>,
+}
+
+impl Cluster {
+    /// Starts a new cluster, or one that is in the directory already.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    pub fn start(config: ClusterConfig) -> Result<Cluster, ClusterError> {
+        let network = Arc::new(Network::new(config.seed));
+        let runtime = match config.driver {
+            Driver::Threads => Runtime::Threads(Threads::new(network.clone(), config.tick)),
+            Driver::Steps => Runtime::Steps(Steps::new(network.clone())),
+        };
+        let pd = Pd::new(config.clock.clone());
+        let (nodes, memory) = (RwLock::default(), Mutex::default());
+        let cluster = Cluster(Arc::new(Inner { config, pd, network, runtime, nodes, memory }));
+        cluster.0.bring_up()?;
+        Ok(cluster)
+    }
+
+    /// The placement driver.
+    pub fn pd(&self) -> &Pd {
+        &self.0.pd
+    }
+
+    /// The network between the stores, for faults and filters.
+    pub fn network(&self) -> &Network {
+        &self.0.network
+    }
+
+    /// The single-step driver, if the cluster has it.
+    pub fn steps(&self) -> Option<&Steps> {
+        match &self.0.runtime {
+            Runtime::Steps(steps) => Some(steps),
+            Runtime::Threads(_) => None,
+        }
+    }
+
+    /// All stores, running or not.
+    pub fn stores(&self) -> Vec<StoreId> {
+        self.0.config.store_ids().collect()
+    }
+
+    /// A store as logtide's host. It stays good when the store is stopped and started again.
+    pub fn host(&self, store: StoreId) -> Arc<dyn Host> {
+        Arc::new(host::StoreHost::new(self.0.clone(), store))
+    }
+
+    /// The cluster as clients see it.
+    pub fn rpc(&self) -> Arc<dyn KvRpc> {
+        Arc::new(rpc::ClusterRpc(self.0.clone()))
+    }
+
+    /// Lets an observer see what a running store applies from now on. It is told nothing of what was before: take that
+    /// from [`Host::regions`]. A store that is stopped forgets its observers.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoSuchStore`] if it does not run.
+    pub fn add_observer(&self, store: StoreId, observer: Arc<dyn RaftObserver>) -> Result<(), ClusterError> {
+        self.0.node(store).ok_or(ClusterError::NoSuchStore(store))?.shared.observers.write().push(observer);
+        Ok(())
+    }
+
+    /// Waits until every region has a leader; false if that takes longer than `timeout` (steps: 1,000 ticks).
+    pub fn wait_ready(&self, timeout: Duration) -> bool {
+        self.wait_regions(timeout, |regions| regions.iter().all(|(_, _, term)| *term > 0))
+    }
+
+    /// Waits until the directory of regions is as wished; false if that takes longer than `timeout` (steps: 1,000 ticks).
+    pub fn wait_regions(&self, timeout: Duration, wish: impl Fn(&[(Region, StoreId, u64)]) -> bool) -> bool {
+        match &self.0.runtime {
+            Runtime::Threads(_) => self.0.pd.wait(Instant::now() + timeout, wish),
+            Runtime::Steps(steps) => {
+                for _ in 0..1000 {
+                    steps.settle();
+                    if wish(&self.0.pd.regions()) {
+                        return true;
+                    }
+                    steps.tick_all();
+                }
+                false
+            }
+        }
+    }
+
+    /// Asks the leader of a region to hand over to `to`, which may or may not come about:
+    /// [`Cluster::wait_regions`] tells.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoSuchStore`], [`ClusterError::NoSuchRegion`].
+    pub fn transfer_leader(&self, region_id: RegionId, to: StoreId) -> Result<(), ClusterError> {
+        let all = self.0.pd.regions();
+        let (_, leader, _) =
+            all.iter().find(|(r, ..)| r.id == region_id).ok_or(ClusterError::NoSuchRegion(region_id))?;
+        let node = self.0.node(*leader).ok_or(ClusterError::NoSuchStore(*leader))?;
+        node.service.post(StoreMessage::TransferLeader { region_id, to });
+        Ok(())
+    }
+
+    /// Splits the region of a raw key, so that a new region begins there; returns the old and the new one.
+    ///
+    /// # Errors
+    /// [`ClusterError::Region`] if the store that seems to lead the region refuses: try again.
+    pub fn split_region(&self, raw_key: &[u8]) -> Result<(Region, Region), ClusterError> {
+        let (region, leader) = self.0.pd.locate_raw(raw_key);
+        let node = self.0.node(leader).ok_or(ClusterError::NoSuchStore(leader))?;
+        let start = encode_raw_key(raw_key).into();
+        let peer_ids = self.0.config.store_ids().map(|_| self.0.pd.alloc_id()).collect();
+        let child = SplitChild { region_id: self.0.pd.alloc_id(), start, peer_ids };
+        let (tx, rx) = crossbeam_channel::bounded(1);
+        node.service.post(StoreMessage::Propose(Proposal {
+            region_id: region.id,
+            epoch: region.epoch,
+            term: None,
+            action: Action::Split(vec![child]),
+            reply: Box::new(move |outcome| drop(tx.send(outcome))),
+        }));
+        let done = self.0.runtime.wait(&rx, Instant::now() + CALL_TIMEOUT);
+        let lost = || RegionError::Undetermined(format!("no answer to the split of region {}", region.id));
+        match &done.unwrap_or_else(|| Err(lost())).map_err(ClusterError::Region)?.regions[..] {
+            [parent, child, ..] => Ok((parent.clone(), child.clone())),
+            _ => Err(ClusterError::Region(lost())),
+        }
+    }
+
+    /// Cuts stores off from each other: those in different sides; see [`Network::partition`].
+    pub fn partition(&self, sides: &[BTreeSet<StoreId>]) {
+        self.0.network.partition(sides);
+    }
+
+    /// Ends partitions, faults and filters of the network.
+    pub fn heal(&self) {
+        self.0.network.heal();
+    }
+
+    /// Stops a store as a crash would: what it had not written is gone, its observers and who waits for it too.
+    pub fn stop_store(&self, store: StoreId) {
+        let node = self.0.nodes.write().remove(&store);
+        match &self.0.runtime {
+            Runtime::Threads(threads) => threads.stop(store),
+            Runtime::Steps(steps) => steps.stop(store),
+        }
+        drop(node);
+    }
+
+    /// Starts a stopped store from what its engine has.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; RocksDB refuses to open while a snapshot of the store is still out.
+    pub fn restart_store(&self, store: StoreId, observers: Vec<Arc<dyn RaftObserver>>) -> Result<(), ClusterError> {
+        if self.0.node(store).is_some() || !self.stores().contains(&store) {
+            return Err(ClusterError::NoSuchStore(store));
+        }
+        let engine = self.0.open_engine(store)?;
+        self.0.start_store(store, engine, observers)
+    }
+
+    /// What the cluster has done so far.
+    pub fn stats(&self) -> ClusterStats {
+        let stores = self.0.nodes.read().iter().map(|(id, node)| (*id, node.shared.stats())).collect();
+        ClusterStats { regions: self.0.pd.regions().len(), stores }
+    }
+
+    /// Stops all stores, and waits until they have.
+    pub fn shutdown(&self) {
+        for store in self.stores() {
+            self.stop_store(store);
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn node(&self, store: StoreId) -> Option<Node> {
+        self.nodes.read().get(&store).cloned()
+    }
+
+    pub(crate) fn cluster_id(&self) -> u64 {
+        self.config.cluster_id
+    }
+
+    fn bring_up(&self) -> Result<(), ClusterError> {
+        let stores: Vec<StoreId> = self.config.store_ids().collect();
+        let engines = stores.iter().map(|s| self.open_engine(*s)).collect::<Result<Vec<_>, _>>()?;
+        let idents = engines.iter().map(|e| read_ident(&**e)).collect::<Result<Vec<_>, _>>()?;
+        match idents.iter().flatten().count() {
+            0 => self.bootstrap(&stores, &engines)?,
+            n if n == stores.len() => self.check_idents(&idents)?,
+            n => return Err(ClusterError::OtherCluster { found: n, wanted: stores.len() }),
+        }
+        for engine in &engines {
+            for meta in read_regions(&**engine)? {
+                let ids = meta.peers.iter().map(|p| p.id);
+                self.pd.reserve_ids(ids.chain([meta.region.id]).max().unwrap_or(0));
+            }
+        }
+        for (store, engine) in stores.iter().zip(engines) {
+            let observers = self.config.observers.get(store).cloned().unwrap_or_default();
+            self.start_store(*store, engine, observers)?;
+        }
+        self.campaign(&stores);
+        Ok(())
+    }
+
+    fn check_idents(&self, idents: &[Option<Ident>]) -> Result<(), ClusterError> {
+        match idents.iter().flatten().find(|i| i.cluster_id != self.config.cluster_id) {
+            Some(other) => {
+                Err(ClusterError::OtherClusterId { found: other.cluster_id, wanted: self.config.cluster_id })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Spreads leadership over the stores, without waiting for election timeouts.
+    fn campaign(&self, stores: &[StoreId]) {
+        let regions = self.pd.regions();
+        for (i, (region, ..)) in regions.iter().enumerate() {
+            let store = stores[i % stores.len()];
+            if let Some(node) = self.node(store) {
+                node.service.post(StoreMessage::Campaign(region.id));
+            }
+        }
+    }
+
+    fn bootstrap(&self, stores: &[StoreId], engines: &[Arc<dyn KvEngine>]) -> Result<(), ClusterError> {
+        let mut batch = WriteBatch::default();
+        for range in self.config.ranges() {
+            let id = self.pd.alloc_id();
+            let peer = |store: &StoreId| PeerMeta { id: self.pd.alloc_id(), store_id: *store };
+            let epoch = logtide_model::RegionEpoch { conf_ver: 1, version: 1 };
+            let meta = RegionMeta { region: Region { id, epoch, range }, peers: stores.iter().map(peer).collect() };
+            bootstrap_region(&mut batch, &meta);
+        }
+        for (store, engine) in stores.iter().zip(engines) {
+            let mut batch = batch.clone();
+            write_ident(&mut batch, &Ident { cluster_id: self.config.cluster_id, store_id: *store });
+            engine.write(&batch, true)?;
+        }
+        Ok(())
+    }
+
+    fn open_engine(&self, store: StoreId) -> Result<Arc<dyn KvEngine>, ClusterError> {
+        match self.config.engine {
+            EngineKind::Memory => Ok(Arc::new(self.memory.lock().entry(store).or_default().clone())),
+            #[cfg(feature = "rocksdb")]
+            EngineKind::RocksDb => {
+                let dir = self.config.store_dir(store);
+                std::fs::create_dir_all(&dir)
+                    .map_err(|cause| ClusterError::Directory { dir: dir.clone(), cause: Arc::new(cause) })?;
+                Ok(Arc::new(crate::engine::RocksEngine::open(&dir)?))
+            }
+        }
+    }
+
+    fn start_store(
+        &self,
+        store: StoreId,
+        engine: Arc<dyn KvEngine>,
+        observers: Vec<Arc<dyn RaftObserver>>,
+    ) -> Result<(), ClusterError> {
+        let shared = Arc::new(StoreShared {
+            id: store,
+            engine,
+            pd: self.pd.clone(),
+            concurrency: ConcurrencyManager::default(),
+            observers: RwLock::new(observers),
+            peers: RwLock::default(),
+            applied_bytes: Default::default(),
+            applied_entries: Default::default(),
+        });
+        let core = StoreCore::load(shared.clone(), self.timing(store), self.config.sync)?;
+        let (tx, rx) = crossbeam_channel::unbounded();
+        let post_tx = tx.clone();
+        let post = Box::new(move |message| drop(post_tx.send(Input::Message(message))));
+        let service = Service::new(shared.clone(), self.config.executor.clone(), post);
+        self.nodes.write().insert(store, Node { shared, service });
+        match &self.runtime {
+            Runtime::Threads(threads) => threads.start(store, core, tx, rx)?,
+            Runtime::Steps(steps) => steps.start(store, core, tx, rx),
+        }
+        Ok(())
+    }
+
+    fn timing(&self, store: StoreId) -> RaftTiming {
+        let (heartbeat, election) = (self.config.heartbeat_ticks, self.config.election_ticks);
+        // Steps draw nothing at random: the seed shifts each store's timeout instead, and no two stores have the same.
+        let stores = self.config.stores as u64;
+        let shift = |store: StoreId| ((store + self.config.seed) % stores * 3 + self.config.seed % 3) as usize;
+        let fixed = matches!(self.config.driver, Driver::Steps).then(|| shift(store));
+        RaftTiming { heartbeat, election, fixed }
+    }
+}

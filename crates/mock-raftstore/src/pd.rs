@@ -1,0 +1,276 @@
+//! The placement driver of the cluster, in process: timestamps, ids, the directory of regions, GC safepoints.
+//!
+//! Owns nothing that raft decides: the directory is what stores told it last, and may be outdated.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use logtide_model::{HostError, KeyRange, Region, RegionEpoch, RegionId, StoreId, Term, Ts, encode_raw_key};
+use parking_lot::{Condvar, Mutex};
+
+/// Where the placement driver has the time from.
+pub trait Clock: Send + Sync {
+    /// Milliseconds since the Unix epoch.
+    fn now_ms(&self) -> u64;
+}
+
+/// The clock of the machine.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+    }
+}
+
+/// A clock that its owner sets. Cloning shares it.
+#[derive(Clone, Debug, Default)]
+pub struct ManualClock(Arc<AtomicU64>);
+
+impl ManualClock {
+    /// A clock that shows `ms`.
+    pub fn new(ms: u64) -> Self {
+        ManualClock(Arc::new(AtomicU64::new(ms)))
+    }
+
+    /// Moves the clock; backwards too: timestamps go up all the same.
+    pub fn set(&self, ms: u64) {
+        self.0.store(ms, Ordering::SeqCst);
+    }
+
+    /// Moves the clock on.
+    pub fn advance(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now_ms(&self) -> u64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// See the module. Cloning shares it.
+#[derive(Clone)]
+pub struct Pd(Arc<Inner>);
+
+struct Inner {
+    clock: Arc<dyn Clock>,
+    state: Mutex<State>,
+    /// Notified when the directory changes.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    last_ts: u64,
+    tso_away: bool,
+    last_id: u64,
+    regions: BTreeMap<RegionId, Entry>,
+    by_start: BTreeMap<Bytes, RegionId>,
+    gc_safepoint: Ts,
+    /// Owner → what it holds, and until when (ms).
+    holds: BTreeMap<String, (Ts, u64)>,
+}
+
+struct Entry {
+    region: Region,
+    leader: StoreId,
+    term: Term,
+}
+
+impl State {
+    fn directory(&self) -> Vec<(Region, StoreId, Term)> {
+        let entries = self.by_start.values().filter_map(|id| self.regions.get(id));
+        entries.map(|e| (e.region.clone(), e.leader, e.term)).collect()
+    }
+}
+
+impl Pd {
+    /// A placement driver that knows nothing yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Pd(Arc::new(Inner { clock, state: Mutex::default(), changed: Condvar::new() }))
+    }
+
+    /// A fresh timestamp, greater than all before.
+    ///
+    /// # Errors
+    /// [`HostError::Unavailable`] while [`Pd::set_tso_available`] says so.
+    pub fn tso(&self) -> Result<Ts, HostError> {
+        let mut state = self.0.state.lock();
+        if state.tso_away {
+            return Err(HostError::Unavailable("the timestamp service is away".to_owned()));
+        }
+        state.last_ts = Ts::compose(self.0.clock.now_ms(), 0).get().max(state.last_ts + 1);
+        Ok(Ts::new(state.last_ts))
+    }
+
+    /// Takes the timestamp service away, or brings it back.
+    pub fn set_tso_available(&self, available: bool) {
+        self.0.state.lock().tso_away = !available;
+    }
+
+    /// Now, in milliseconds since the Unix epoch.
+    pub fn now_ms(&self) -> u64 {
+        self.0.clock.now_ms()
+    }
+
+    /// An id that no region and no peer of the cluster ever had.
+    pub fn alloc_id(&self) -> u64 {
+        let mut state = self.0.state.lock();
+        state.last_id += 1;
+        state.last_id
+    }
+
+    /// Keeps ids up to `id` from being handed out.
+    pub(crate) fn reserve_ids(&self, id: u64) {
+        let mut state = self.0.state.lock();
+        state.last_id = state.last_id.max(id);
+    }
+
+    /// Takes in what a store says about a region's shape. Older versions are ignored.
+    pub(crate) fn report_region(&self, region: &Region, likely_leader: StoreId) {
+        let mut state = self.0.state.lock();
+        if state.regions.get(&region.id).is_some_and(|e| e.region.epoch >= region.epoch) {
+            return;
+        }
+        let State { regions, by_start, .. } = &mut *state;
+        if let Some(old) = regions.get(&region.id)
+            && by_start.get(&old.region.range.start) == Some(&region.id)
+        {
+            by_start.remove(&old.region.range.start);
+        }
+        by_start.insert(region.range.start.clone(), region.id);
+        let (leader, term) = regions.get(&region.id).map_or((likely_leader, 0), |e| (e.leader, e.term));
+        regions.insert(region.id, Entry { region: region.clone(), leader, term });
+        self.0.changed.notify_all();
+    }
+
+    /// Takes in that a store leads a region.
+    pub(crate) fn report_leader(&self, region: &Region, term: Term, leader: StoreId) {
+        self.report_region(region, leader);
+        if let Some(entry) = self.0.state.lock().regions.get_mut(&region.id)
+            && entry.term <= term
+        {
+            (entry.term, entry.leader) = (term, leader);
+            self.0.changed.notify_all();
+        }
+    }
+
+    /// The region of an encoded key, and who seems to lead it; both may be outdated.
+    pub fn locate(&self, encoded: &[u8]) -> (Region, StoreId) {
+        let state = self.0.state.lock();
+        let range = (std::ops::Bound::Unbounded, std::ops::Bound::Included(encoded));
+        let below = state.by_start.range::<[u8], _>(range).next_back();
+        match below.and_then(|(_, id)| state.regions.get(id)) {
+            Some(entry) => (entry.region.clone(), entry.leader),
+            None => (Region { id: 0, epoch: RegionEpoch::default(), range: KeyRange::ALL }, 0),
+        }
+    }
+
+    /// As [`Pd::locate`], for a raw key.
+    pub fn locate_raw(&self, raw_key: &[u8]) -> (Region, StoreId) {
+        if raw_key.is_empty() { self.locate(&[]) } else { self.locate(&encode_raw_key(raw_key)) }
+    }
+
+    /// All regions in the order of their ranges, with who seems to lead them, and in which term (0: never told).
+    pub fn regions(&self) -> Vec<(Region, StoreId, Term)> {
+        self.0.state.lock().directory()
+    }
+
+    /// Waits until the directory (as [`Pd::regions`] has it) is as wished; false if that takes longer than `deadline`.
+    pub fn wait(&self, deadline: Instant, wish: impl Fn(&[(Region, StoreId, Term)]) -> bool) -> bool {
+        let mut state = self.0.state.lock();
+        while !wish(&state.directory()) {
+            if self.0.changed.wait_until(&mut state, deadline).timed_out() {
+                return wish(&state.directory());
+            }
+        }
+        true
+    }
+
+    /// Keeps GC from passing `ts` for `owner`; see [`logtide_model::Host::hold_gc`].
+    ///
+    /// # Errors
+    /// [`HostError::GcPassed`].
+    pub fn hold_gc(&self, owner: &str, ts: Option<Ts>, ttl: Duration) -> Result<(), HostError> {
+        let until = self.0.clock.now_ms().saturating_add(ttl.as_millis() as u64);
+        let mut state = self.0.state.lock();
+        let Some(ts) = ts else {
+            state.holds.remove(owner);
+            return Ok(());
+        };
+        if ts < state.gc_safepoint {
+            return Err(HostError::GcPassed { ts, safepoint: state.gc_safepoint });
+        }
+        state.holds.insert(owner.to_owned(), (ts, until));
+        Ok(())
+    }
+
+    /// Moves the GC safepoint towards `ts` as far as nobody holds it; never back. Returns where it is.
+    pub fn advance_gc(&self, ts: Ts) -> Ts {
+        let now = self.0.clock.now_ms();
+        let mut state = self.0.state.lock();
+        state.holds.retain(|_, (_, until)| *until > now);
+        let held = state.holds.values().map(|(ts, _)| *ts).min().unwrap_or(Ts::MAX);
+        state.gc_safepoint = state.gc_safepoint.max(ts.min(held));
+        state.gc_safepoint
+    }
+
+    /// The holds that are out: owner and ts.
+    pub fn gc_holds(&self) -> Vec<(String, Ts)> {
+        self.0.state.lock().holds.iter().map(|(owner, (ts, _))| (owner.clone(), *ts)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn region(id: u64, version: u64, start: &'static str, end: &'static str) -> Region {
+        Region { id, epoch: RegionEpoch { conf_ver: 1, version }, range: KeyRange::new(start, end) }
+    }
+
+    #[test]
+    fn timestamps_go_up_though_the_clock_goes_back() {
+        let clock = ManualClock::new(1000);
+        let pd = Pd::new(Arc::new(clock.clone()));
+        let a = pd.tso().unwrap();
+        assert_eq!((a.physical_ms(), a.logical()), (1000, 0));
+        clock.set(500);
+        let b = pd.tso().unwrap();
+        assert!(b > a && b.physical_ms() == 1000);
+        pd.set_tso_available(false);
+        assert!(matches!(pd.tso(), Err(HostError::Unavailable(_))));
+        pd.set_tso_available(true);
+        assert!(pd.tso().unwrap() > b);
+    }
+
+    #[test]
+    fn the_directory_follows_the_newest_shape() {
+        let pd = Pd::new(Arc::new(ManualClock::new(1)));
+        pd.report_region(&region(1, 1, "", ""), 1);
+        pd.report_leader(&region(1, 2, "", "m"), 7, 2);
+        pd.report_region(&region(2, 2, "m", ""), 2);
+        pd.report_region(&region(1, 1, "", ""), 3);
+        assert_eq!(pd.locate(b"a"), (region(1, 2, "", "m"), 2));
+        assert_eq!(pd.locate(b"m"), (region(2, 2, "m", ""), 2));
+        pd.report_leader(&region(1, 2, "", "m"), 6, 3);
+        assert_eq!(pd.locate(b"a").1, 2, "an older term must not win");
+    }
+
+    #[test]
+    fn gc_stops_at_what_is_held() {
+        let clock = ManualClock::new(1000);
+        let pd = Pd::new(Arc::new(clock.clone()));
+        pd.hold_gc("task", Some(Ts::new(50)), Duration::from_millis(10)).unwrap();
+        assert_eq!(pd.advance_gc(Ts::new(90)), Ts::new(50));
+        clock.advance(10);
+        assert_eq!(pd.advance_gc(Ts::new(90)), Ts::new(90));
+        assert!(matches!(pd.hold_gc("task", Some(Ts::new(89)), Duration::ZERO), Err(HostError::GcPassed { .. })));
+    }
+}

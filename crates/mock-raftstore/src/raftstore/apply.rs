@@ -1,0 +1,218 @@
+//! What committed entries do: to the engine, to the region, and to those who wait for them.
+
+use std::sync::Arc;
+
+use logtide_model::{ApplyBatch, KeyRange, Op, RaftObserver, Region, RegionChange, RegionEpoch, RegionId, Term};
+use raft::eraftpb::{Entry, EntryType};
+
+use super::command::{Command, SplitChild};
+use super::message::{Done, Reply};
+use super::peer::Peer;
+use super::records::{PeerMeta, RegionMeta, bootstrap_region, put_apply_state, put_region};
+use crate::engine::{EngineCf, WriteBatch, data_end_key, data_key};
+use crate::rpc::RegionError;
+
+/// What observers are told once the batch is written, in order.
+pub(crate) enum Event {
+    /// Entries of one epoch.
+    Applied { epoch: RegionEpoch, first: u64, last: u64, ops: Vec<Op> },
+    /// The region was split.
+    Split { parent: RegionMeta, children: Vec<RegionMeta>, leader: bool },
+}
+
+/// The effects of a run of entries of one region, up to the engine write.
+pub(crate) struct Effects {
+    pub(crate) region_id: RegionId,
+    pub(crate) term: Term,
+    pub(crate) events: Vec<Event>,
+    pub(crate) replies: Vec<(Reply<Done>, Result<Done, RegionError>)>,
+    pub(crate) entries: u64,
+}
+
+/// Applies committed entries: changes of data go into `batch`, together with how far the region is applied.
+pub(crate) fn apply(peer: &mut Peer, entries: Vec<Entry>, batch: &mut WriteBatch) -> Effects {
+    let mut effects = Effects {
+        region_id: peer.region_id(),
+        term: peer.term(),
+        events: Vec::new(),
+        replies: Vec::new(),
+        entries: entries.len() as u64,
+    };
+    let mut last = None;
+    for entry in entries {
+        last = Some((entry.index, entry.term));
+        effects.apply_entry(peer, entry, batch);
+    }
+    if let Some((index, term)) = last {
+        peer.applied = index;
+        put_apply_state(batch, peer.region_id(), index, term);
+    }
+    effects
+}
+
+impl Effects {
+    fn apply_entry(&mut self, peer: &mut Peer, entry: Entry, batch: &mut WriteBatch) {
+        let (index, term) = (entry.index, entry.term);
+        let outcome = self.execute(peer, entry, batch);
+        let (lost, reply) = peer.take_reply(index, term);
+        self.replies.extend(lost.into_iter().map(|reply| (reply, Err(peer.not_leader()))));
+        self.replies.extend(reply.map(|reply| (reply, outcome)));
+    }
+
+    fn execute(&mut self, peer: &mut Peer, entry: Entry, batch: &mut WriteBatch) -> Result<Done, RegionError> {
+        let (index, region) = (entry.index, peer.meta.region.clone());
+        let (outcome, ops) = match parse(entry, &region) {
+            Ok(Some(command)) if !command.split.is_empty() => match split(&peer.meta, &command.split) {
+                Some((parent, children)) => {
+                    self.note(region.epoch, index, vec![Op::Admin]);
+                    return Ok(self.make_split(peer, parent, children, batch));
+                }
+                None => (Err(RegionError::Busy(format!("region {} has no such keys to split at", region.id))), vec![]),
+            },
+            Ok(Some(command)) => (Ok(Done { regions: vec![region.clone()] }), command.into_ops().collect()),
+            Ok(None) => (Ok(Done { regions: vec![region.clone()] }), vec![]),
+            Err(refused) => (Err(refused), vec![]),
+        };
+        write_ops(&ops, batch);
+        self.note(region.epoch, index, ops);
+        outcome
+    }
+
+    fn make_split(
+        &mut self,
+        peer: &mut Peer,
+        parent: RegionMeta,
+        children: Vec<RegionMeta>,
+        batch: &mut WriteBatch,
+    ) -> Done {
+        put_region(batch, &parent);
+        children.iter().for_each(|child| bootstrap_region(batch, child));
+        peer.meta = parent.clone();
+        let leader = peer.is_leader() && peer.announced == Some(peer.term());
+        let regions = std::iter::once(&parent).chain(&children).map(|m| m.region.clone()).collect();
+        self.events.push(Event::Split { parent, children, leader });
+        Done { regions }
+    }
+
+    /// An entry was applied: it joins the batch before, if nothing happened since.
+    fn note(&mut self, epoch: RegionEpoch, index: u64, ops: Vec<Op>) {
+        if let Some(Event::Applied { epoch: e, last, ops: all, .. }) = self.events.last_mut()
+            && *e == epoch
+        {
+            *last = index;
+            all.extend(ops);
+        } else {
+            self.events.push(Event::Applied { epoch, first: index, last: index, ops });
+        }
+    }
+
+    /// Tells observers what happened; to be called when the batch is in the engine.
+    pub(crate) fn tell(&self, observers: &[Arc<dyn RaftObserver>]) {
+        for event in &self.events {
+            match event {
+                Event::Applied { epoch, first, last, ops } => {
+                    let (region_id, term) = (self.region_id, self.term);
+                    let batch =
+                        ApplyBatch { region_id, epoch: *epoch, term, first_index: *first, last_index: *last, ops };
+                    observers.iter().for_each(|o| o.on_apply(&batch));
+                }
+                Event::Split { parent, children, leader } => {
+                    let change = RegionChange::Split {
+                        parent: parent.region.clone(),
+                        children: children.iter().map(|c| c.region.clone()).collect(),
+                        leader: *leader,
+                        term: self.term,
+                    };
+                    observers.iter().for_each(|o| o.on_region_changed(&change));
+                }
+            }
+        }
+    }
+}
+
+/// The command of an entry, if it has one and it still fits the region: a stale one changes nothing but the index.
+fn parse(entry: Entry, region: &Region) -> Result<Option<Command>, RegionError> {
+    if entry.entry_type != EntryType::EntryNormal as i32 || entry.data.is_empty() {
+        return Ok(None);
+    }
+    let index = entry.index;
+    let command = Command::parse(entry.data)
+        .map_err(|e| RegionError::Busy(format!("entry {index} of region {} is malformed: {e}", region.id)))?;
+    if command.version != region.epoch.version {
+        return Err(RegionError::EpochNotMatch { current: vec![region.clone()] });
+    }
+    Ok(Some(command))
+}
+
+fn write_ops(ops: &[Op], batch: &mut WriteBatch) {
+    for op in ops {
+        match op {
+            Op::Put { cf, key, value } => batch.put(EngineCf::from(*cf), data_key(key), value.clone()),
+            Op::Delete { cf, key } => batch.delete(EngineCf::from(*cf), data_key(key)),
+            Op::DeleteRange { cf, start, end } => {
+                batch.delete_range(EngineCf::from(*cf), data_key(start), data_end_key(end));
+            }
+            Op::IngestSst { .. } | Op::Admin => {}
+        }
+    }
+}
+
+/// The region as it is after a split, and its children; `None` if the split makes no sense.
+fn split(meta: &RegionMeta, into: &[SplitChild]) -> Option<(RegionMeta, Vec<RegionMeta>)> {
+    let range = &meta.region.range;
+    let mut epoch = meta.region.epoch;
+    epoch.version += into.len() as u64;
+    let mut bounds = vec![range.start.clone()];
+    for child in into {
+        let above = bounds.last().is_some_and(|b| *b < child.start);
+        if !above || !range.contains(&child.start) || child.peer_ids.len() != meta.peers.len() {
+            return None;
+        }
+        bounds.push(child.start.clone());
+    }
+    bounds.push(range.end.clone());
+    let piece = |i: usize| KeyRange { start: bounds[i].clone(), end: bounds[i + 1].clone() };
+    let parent =
+        RegionMeta { region: Region { id: meta.region.id, epoch, range: piece(0) }, peers: meta.peers.clone() };
+    let child = |(i, child): (usize, &SplitChild)| RegionMeta {
+        region: Region { id: child.region_id, epoch, range: piece(i + 1) },
+        peers: meta
+            .peers
+            .iter()
+            .zip(&child.peer_ids)
+            .map(|(p, id)| PeerMeta { id: *id, store_id: p.store_id })
+            .collect(),
+    };
+    Some((parent, into.iter().enumerate().map(child).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(start: &'static str, end: &'static str) -> RegionMeta {
+        let region = Region { id: 1, epoch: RegionEpoch { conf_ver: 1, version: 4 }, range: KeyRange::new(start, end) };
+        RegionMeta { region, peers: vec![PeerMeta { id: 2, store_id: 1 }, PeerMeta { id: 3, store_id: 2 }] }
+    }
+
+    fn child(region_id: u64, start: &'static str) -> SplitChild {
+        SplitChild { region_id, start: start.into(), peer_ids: vec![region_id + 1, region_id + 2] }
+    }
+
+    #[test]
+    fn a_split_covers_the_parent_without_overlap() {
+        let (parent, children) = split(&meta("b", "y"), &[child(10, "d"), child(20, "m")]).unwrap();
+        assert_eq!(parent.region.range, KeyRange::new("b", "d"));
+        assert_eq!(children[0].region.range, KeyRange::new("d", "m"));
+        assert_eq!(children[1].region.range, KeyRange::new("m", "y"));
+        assert_eq!((parent.region.epoch.version, children[1].region.epoch.version), (6, 6));
+        assert_eq!(children[1].peer_on(2), Some(22));
+    }
+
+    #[test]
+    fn senseless_splits_are_refused() {
+        for children in [vec![child(10, "b")], vec![child(10, "y")], vec![child(10, "m"), child(20, "d")]] {
+            assert_eq!(split(&meta("b", "y"), &children), None);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What a raft entry carries.
+
+use bytes::Bytes;
+use logtide_model::{Cf, Op, Region, RegionId};
+use prost::Message;
+
+/// The data of a raft entry.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Command {
+    /// The region that it was proposed to.
+    #[prost(uint64, tag = "1")]
+    pub(crate) region_id: u64,
+    /// Version of the region's epoch that it was computed for: refused at apply if it is another by then.
+    #[prost(uint64, tag = "2")]
+    pub(crate) version: u64,
+    /// Changes of data.
+    #[prost(message, repeated, tag = "3")]
+    ops: Vec<OpRecord>,
+    /// New regions, in the order of their keys; the region keeps what is left of the first.
+    #[prost(message, repeated, tag = "4")]
+    pub(crate) split: Vec<SplitChild>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct OpRecord {
+    /// [`Cf`] as 0 default, 1 lock, 2 write.
+    #[prost(uint32, tag = "1")]
+    cf: u32,
+    /// 0 put, 1 delete, 2 delete range.
+    #[prost(uint32, tag = "2")]
+    kind: u32,
+    #[prost(bytes = "bytes", tag = "3")]
+    key: Bytes,
+    /// The value, or the end of the range.
+    #[prost(bytes = "bytes", tag = "4")]
+    value: Bytes,
+}
+
+/// A region that a split makes.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SplitChild {
+    /// Its id.
+    #[prost(uint64, tag = "1")]
+    pub(crate) region_id: RegionId,
+    /// Its first encoded key.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(crate) start: Bytes,
+    /// Ids of its peers, on the stores of the parent's peers, in their order.
+    #[prost(uint64, repeated, tag = "3")]
+    pub(crate) peer_ids: Vec<u64>,
+}
+
+const PUT: u32 = 0;
+const DELETE: u32 = 1;
+const DELETE_RANGE: u32 = 2;
+
+fn cf_number(cf: Cf) -> u32 {
+    match cf {
+        Cf::Default => 0,
+        Cf::Lock => 1,
+        Cf::Write => 2,
+    }
+}
+
+impl OpRecord {
+    fn of(op: Op) -> Option<OpRecord> {
+        let (cf, kind, key, value) = match op {
+            Op::Put { cf, key, value } => (cf, PUT, key, value),
+            Op::Delete { cf, key } => (cf, DELETE, key, Bytes::new()),
+            Op::DeleteRange { cf, start, end } => (cf, DELETE_RANGE, start, end),
+            Op::IngestSst { .. } | Op::Admin => return None,
+        };
+        Some(OpRecord { cf: cf_number(cf), kind, key, value })
+    }
+
+    fn into_op(self) -> Option<Op> {
+        let cf = [Cf::Default, Cf::Lock, Cf::Write].get(self.cf as usize).copied()?;
+        Some(match self.kind {
+            PUT => Op::Put { cf, key: self.key, value: self.value },
+            DELETE => Op::Delete { cf, key: self.key },
+            DELETE_RANGE => Op::DeleteRange { cf, start: self.key, end: self.value },
+            _ => return None,
+        })
+    }
+}
+
+impl Command {
+    /// A command that changes data; `None` if an op cannot be proposed (ingestion comes with its own command).
+    pub(crate) fn write(region: &Region, ops: Vec<Op>) -> Option<Command> {
+        let ops = ops.into_iter().map(OpRecord::of).collect::<Option<Vec<_>>>()?;
+        Some(Command { region_id: region.id, version: region.epoch.version, ops, split: Vec::new() })
+    }
+
+    /// A command that splits a region.
+    pub(crate) fn split(region: &Region, children: Vec<SplitChild>) -> Command {
+        Command { region_id: region.id, version: region.epoch.version, ops: Vec::new(), split: children }
+    }
+
+    /// Parses the data of an entry without copying keys and values.
+    pub(crate) fn parse(data: Vec<u8>) -> Result<Command, prost::DecodeError> {
+        Command::decode(Bytes::from(data))
+    }
+
+    /// Its changes of data. Records of unknown kinds are left out: nobody proposes them.
+    pub(crate) fn into_ops(self) -> impl Iterator<Item = Op> {
+        self.ops.into_iter().filter_map(OpRecord::into_op)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use logtide_model::{KeyRange, RegionEpoch};
+
+    use super::*;
+
+    #[test]
+    fn round_trips() {
+        let region = Region { id: 7, epoch: RegionEpoch { conf_ver: 1, version: 3 }, range: KeyRange::ALL };
+        let key = Bytes::from_static(b"k");
+        let ops = vec![
+            Op::Put { cf: Cf::Write, key: key.clone(), value: Bytes::from_static(b"v") },
+            Op::Delete { cf: Cf::Lock, key: key.clone() },
+            Op::DeleteRange { cf: Cf::Default, start: key.clone(), end: Bytes::from_static(b"l") },
+        ];
+        let command = Command::write(&region, ops.clone()).unwrap();
+        let parsed = Command::parse(command.encode_to_vec()).unwrap();
+        assert_eq!((parsed.region_id, parsed.version), (7, 3));
+        assert_eq!(parsed.into_ops().collect::<Vec<_>>(), ops);
+        assert!(Command::write(&region, vec![Op::Admin]).is_none());
+        assert!(Command::parse(vec![0xff; 3]).is_err());
+    }
+}

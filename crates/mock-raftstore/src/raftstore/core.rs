@@ -1,0 +1,286 @@
+//! The loop of a store, one turn at a time: messages in, then one [`StoreCore::poll`] for all regions that have
+//! something to do, so that raft logs and applied data of many regions share their engine writes.
+//!
+//! The order in a turn keeps contract H1: leadership lost is told first; then entries are made durable, committed ones
+//! applied, observers told, and only then proposers and readers answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use logtide_model::{RaftObserver, RegionId, Role};
+use raft::Ready;
+use raft::eraftpb::Entry;
+
+use super::apply::{Effects, Event, apply};
+use super::message::StoreMessage;
+use super::peer::{Peer, RaftTiming};
+use super::records::{RegionMeta, read_regions};
+use super::shared::StoreShared;
+use crate::engine::{EngineError, WriteBatch};
+use crate::rpc::RegionError;
+use crate::transport::Envelope;
+
+/// Messages kept for a region that this store is yet to create by a split.
+const EARLY_MESSAGES: usize = 64;
+
+/// See the module.
+pub(crate) struct StoreCore {
+    shared: Arc<StoreShared>,
+    timing: RaftTiming,
+    sync: bool,
+    peers: BTreeMap<RegionId, Peer>,
+    /// Peers with something to do.
+    dirty: BTreeSet<RegionId>,
+    early: BTreeMap<RegionId, Vec<Envelope>>,
+}
+
+impl StoreCore {
+    /// A store with the peers that its engine knows.
+    pub(crate) fn load(shared: Arc<StoreShared>, timing: RaftTiming, sync: bool) -> Result<StoreCore, EngineError> {
+        let (peers, dirty, early) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        let mut core = StoreCore { shared, timing, sync, peers, dirty, early };
+        for meta in read_regions(&*core.shared.engine)? {
+            core.add_peer(meta)?;
+        }
+        core.publish(core.dirty.clone());
+        Ok(core)
+    }
+
+    fn add_peer(&mut self, meta: RegionMeta) -> Result<(), EngineError> {
+        let id = meta.region.id;
+        self.shared.pd.report_region(&meta.region, self.shared.id);
+        let peer = Peer::load(meta, self.shared.id, &self.timing, &self.shared.engine)?;
+        self.peers.insert(id, peer);
+        self.dirty.insert(id);
+        for envelope in self.early.remove(&id).unwrap_or_default() {
+            self.handle(StoreMessage::Raft(envelope));
+        }
+        Ok(())
+    }
+
+    /// Takes a message in; what comes of it happens in the next poll.
+    pub(crate) fn handle(&mut self, message: StoreMessage) {
+        let region_id = match &message {
+            StoreMessage::Raft(envelope) => envelope.region_id,
+            StoreMessage::Propose(proposal) => proposal.region_id,
+            StoreMessage::Read { region_id, .. } | StoreMessage::TransferLeader { region_id, .. } => *region_id,
+            StoreMessage::Campaign(region_id) => *region_id,
+        };
+        let Some(peer) = self.peers.get_mut(&region_id) else { return self.handle_unknown(region_id, message) };
+        self.dirty.insert(region_id);
+        match message {
+            StoreMessage::Raft(envelope) => peer.step(envelope),
+            StoreMessage::Propose(proposal) => peer.propose(proposal),
+            StoreMessage::Read { reply, .. } => peer.read(reply),
+            StoreMessage::TransferLeader { to, .. } => peer.transfer_leader(to),
+            // Raft refuses it where it makes no sense.
+            StoreMessage::Campaign(_) => drop(peer.node.campaign()),
+        }
+    }
+
+    fn handle_unknown(&mut self, region_id: RegionId, message: StoreMessage) {
+        match message {
+            StoreMessage::Raft(envelope) => {
+                // The child of a split that this store has not applied: it will.
+                let early = self.early.entry(region_id).or_default();
+                if early.len() < EARLY_MESSAGES {
+                    early.push(envelope);
+                }
+            }
+            StoreMessage::Propose(proposal) => (proposal.reply)(Err(RegionError::RegionNotFound(region_id))),
+            StoreMessage::Read { reply, .. } => reply(Err(RegionError::RegionNotFound(region_id))),
+            StoreMessage::TransferLeader { .. } | StoreMessage::Campaign(_) => {}
+        }
+    }
+
+    /// Time passes.
+    pub(crate) fn tick(&mut self) {
+        for (id, peer) in &mut self.peers {
+            if peer.node.tick() {
+                self.dirty.insert(*id);
+            }
+        }
+    }
+
+    /// Does what there is to do, once; messages for other stores go to `out`. True if there may be more.
+    pub(crate) fn poll(&mut self, out: &mut Vec<Envelope>) -> Result<bool, EngineError> {
+        let turn = std::mem::take(&mut self.dirty);
+        if turn.is_empty() {
+            return Ok(false);
+        }
+        let observers = self.shared.observers.read().clone();
+        let committed = self.persist(&turn, &observers, out)?;
+        let children = self.apply_all(committed, &observers)?;
+        for id in &turn {
+            if let Some(peer) = self.peers.get_mut(id) {
+                self.shared.announce_leader(peer, &observers);
+            }
+        }
+        self.publish(turn.iter().copied().chain(children));
+        for id in turn {
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.answer_reads();
+                if peer.node.has_ready() {
+                    self.dirty.insert(id);
+                }
+            }
+        }
+        Ok(!self.dirty.is_empty())
+    }
+
+    /// Makes durable what raft wants to have durable; returns the committed entries, by region.
+    fn persist(
+        &mut self,
+        turn: &BTreeSet<RegionId>,
+        observers: &[Arc<dyn RaftObserver>],
+        out: &mut Vec<Envelope>,
+    ) -> Result<Vec<(RegionId, Vec<Entry>)>, EngineError> {
+        let mut batch = WriteBatch::default();
+        let mut readies: Vec<(RegionId, Ready)> = Vec::new();
+        for id in turn {
+            let Some(peer) = self.peers.get_mut(id) else { continue };
+            self.shared.renounce(peer, observers);
+            peer.begin_reads();
+            if peer.node.has_ready() {
+                readies.push((*id, take_ready(peer, &mut batch, out)));
+            }
+        }
+        if !batch.is_empty() {
+            self.shared.engine.write(&batch, self.sync)?;
+        }
+        let mut committed = Vec::new();
+        let mut commits = WriteBatch::default();
+        for (id, ready) in readies {
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            let entries = advance(peer, ready, &mut commits, out);
+            if !entries.is_empty() {
+                committed.push((id, entries));
+            }
+        }
+        if !commits.is_empty() {
+            self.shared.engine.write(&commits, false)?;
+        }
+        Ok(committed)
+    }
+
+    /// Applies committed entries, tells observers, answers proposers; returns the regions that splits made.
+    fn apply_all(
+        &mut self,
+        committed: Vec<(RegionId, Vec<Entry>)>,
+        observers: &[Arc<dyn RaftObserver>],
+    ) -> Result<Vec<RegionId>, EngineError> {
+        if committed.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut batch = WriteBatch::default();
+        let mut all = Vec::new();
+        for (id, entries) in committed {
+            let Some(peer) = self.peers.get_mut(&id) else { continue };
+            all.push(apply(peer, entries, &mut batch));
+        }
+        self.shared.engine.write(&batch, self.sync)?;
+        self.shared.applied_bytes.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
+        let mut born = Vec::new();
+        for effects in &all {
+            self.shared.applied_entries.fetch_add(effects.entries, Ordering::Relaxed);
+            effects.tell(observers);
+            if let Some(peer) = self.peers.get_mut(&effects.region_id) {
+                peer.node.advance_apply_to(peer.applied);
+                peer.node.mut_store().shrink(peer.applied);
+            }
+            self.make_children(effects, &mut born)?;
+        }
+        // Who is answered may look at once: the views are to be those after the entries.
+        self.publish(all.iter().map(|e| e.region_id).chain(born.iter().copied()));
+        for (reply, outcome) in all.into_iter().flat_map(|effects| effects.replies) {
+            reply(outcome);
+        }
+        Ok(born)
+    }
+
+    fn make_children(&mut self, effects: &Effects, born: &mut Vec<RegionId>) -> Result<(), EngineError> {
+        for event in &effects.events {
+            let Event::Split { parent, children, .. } = event else { continue };
+            for child in children {
+                self.add_peer(child.clone())?;
+                born.push(child.region.id);
+            }
+            self.shared.pd.report_region(&parent.region, self.shared.id);
+            let leads = self.peers.get(&effects.region_id).is_some_and(Peer::is_leader);
+            for child in children.iter().filter(|_| leads) {
+                self.handle(StoreMessage::Campaign(child.region.id));
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self, changed: impl IntoIterator<Item = RegionId>) {
+        let mut views = self.shared.peers.write();
+        for id in changed {
+            if let Some(peer) = self.peers.get(&id) {
+                views.insert(id, peer.view());
+            }
+        }
+    }
+}
+
+impl StoreShared {
+    /// Tells observers, if a peer that was leader is leader no more (or only in a later term).
+    fn renounce(&self, peer: &mut Peer, observers: &[Arc<dyn RaftObserver>]) {
+        let still = peer.is_leader() && peer.announced.is_none_or(|term| term == peer.term());
+        if still {
+            return;
+        }
+        if peer.announced.take().is_some() {
+            peer.max_ts_synced = false;
+            peer.fail_reads();
+            observers.iter().for_each(|o| o.on_leadership(&peer.meta.region, peer.term(), Role::Follower));
+        }
+        peer.fail_reads_unless_leader();
+        if !peer.is_leader() {
+            peer.refuse_overwritten();
+        }
+    }
+
+    /// Tells observers, if a peer is leader and has applied an entry of its own term.
+    fn announce_leader(&self, peer: &mut Peer, observers: &[Arc<dyn RaftObserver>]) {
+        if !peer.is_leader() || peer.announced.is_some() || !peer.node.raft.apply_to_current_term() {
+            return;
+        }
+        peer.announced = Some(peer.term());
+        if let Ok(ts) = self.pd.tso() {
+            self.concurrency.bump_max_ts(ts);
+            peer.max_ts_synced = true;
+        }
+        self.pd.report_leader(&peer.meta.region, peer.term(), self.id);
+        observers.iter().for_each(|o| o.on_leadership(&peer.meta.region, peer.term(), Role::Leader));
+    }
+}
+
+/// Takes what raft has ready; its entries and hard state go into the batch and the ready keeps the rest.
+fn take_ready(peer: &mut Peer, batch: &mut WriteBatch, out: &mut Vec<Envelope>) -> Ready {
+    let mut ready = peer.node.ready();
+    peer.send(ready.take_messages(), out);
+    for state in ready.take_read_states() {
+        peer.confirm_read(&state.request_ctx, state.index);
+    }
+    peer.node.mut_store().append(ready.take_entries(), batch);
+    if let Some(hard) = ready.hs() {
+        peer.node.mut_store().set_hard_state(hard.clone(), batch);
+    }
+    ready
+}
+
+/// What a ready gave is durable: sends what waited for that, and returns all committed entries.
+fn advance(peer: &mut Peer, mut ready: Ready, batch: &mut WriteBatch, out: &mut Vec<Envelope>) -> Vec<Entry> {
+    peer.send(ready.take_persisted_messages(), out);
+    let mut entries = ready.take_committed_entries();
+    let mut light = peer.node.advance_append(ready);
+    if let Some(commit) = light.commit_index() {
+        peer.node.mut_store().set_commit(commit, batch);
+    }
+    peer.send(light.take_messages(), out);
+    entries.extend(light.take_committed_entries());
+    entries
+}

@@ -1,0 +1,22 @@
+//! One store of the cluster: its peers, and the loop that both drivers turn.
+//!
+//! Everything in here runs on one thread per store (or on the caller's, step by step) and knows no clock: time comes
+//! as ticks, messages come in through [`StoreCore::handle`], and go out of [`StoreCore::poll`].
+
+mod apply;
+mod command;
+mod core;
+mod log;
+mod message;
+mod peer;
+mod reads;
+mod records;
+mod shared;
+
+pub(crate) use command::SplitChild;
+pub(crate) use core::StoreCore;
+pub(crate) use message::{Action, Proposal, ReadReady, Reply, StoreMessage};
+pub(crate) use peer::RaftTiming;
+pub(crate) use records::{Ident, PeerMeta, RegionMeta, bootstrap_region, read_ident, read_regions, write_ident};
+pub use shared::StoreStats;
+pub(crate) use shared::{PeerView, StoreShared, region_snapshot};

@@ -1,0 +1,247 @@
+//! One peer: a `RawNode` with its log, and what waits for it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use logtide_model::{RegionId, StoreId, Term};
+use prost::Message as _;
+use raft::eraftpb::MessageType;
+use raft::{Config, RawNode, StateRole};
+
+use super::command::Command;
+use super::log::RaftLog;
+use super::message::{Action, Done, Proposal, ReadReady, Reply};
+use super::reads::Reads;
+use super::records::RegionMeta;
+use super::shared::PeerView;
+use crate::engine::{EngineError, KvEngine};
+use crate::rpc::RegionError;
+use crate::transport::Envelope;
+
+/// Largest raft message in bytes of entries, and the most that is applied in one go.
+const MAX_BATCH: u64 = 8 << 20;
+
+/// Times of raft in ticks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RaftTiming {
+    /// Ticks between heartbeats.
+    pub(crate) heartbeat: usize,
+    /// Ticks without a heartbeat after which a follower may campaign, at the least.
+    pub(crate) election: usize,
+    /// `Some(n)`: campaign after exactly `election + n` ticks, so that nothing is drawn at random.
+    pub(crate) fixed: Option<usize>,
+}
+
+/// A proposal in the log.
+struct Pending {
+    index: u64,
+    term: Term,
+    reply: Reply<Done>,
+}
+
+/// See the module.
+pub(crate) struct Peer {
+    pub(crate) meta: RegionMeta,
+    store_id: StoreId,
+    pub(crate) node: RawNode<RaftLog>,
+    /// The last applied index; what is applied is observed before anyone else gets to see the peer.
+    pub(crate) applied: u64,
+    /// The term in which observers were told that this peer leads.
+    pub(crate) announced: Option<Term>,
+    pub(crate) max_ts_synced: bool,
+    pending: VecDeque<Pending>,
+    reads: Reads,
+}
+
+impl Peer {
+    /// A peer from what the engine has of it.
+    pub(crate) fn load(
+        meta: RegionMeta,
+        store_id: StoreId,
+        timing: &RaftTiming,
+        engine: &Arc<dyn KvEngine>,
+    ) -> Result<Peer, EngineError> {
+        let region_id = meta.region.id;
+        let failed = |cause: String| EngineError { path: format!("raft group {region_id} on store {store_id}"), cause };
+        let id = meta.peer_on(store_id).ok_or_else(|| failed("it has no peer here".to_owned()))?;
+        let voters = meta.peers.iter().map(|p| p.id).collect();
+        let (log, applied) = RaftLog::load(region_id, voters, engine.clone())?;
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let node = RawNode::new(&config(id, applied, timing), log, &logger).map_err(|e| failed(e.to_string()))?;
+        let (pending, reads) = (VecDeque::new(), Reads::default());
+        Ok(Peer { meta, store_id, node, applied, announced: None, max_ts_synced: false, pending, reads })
+    }
+
+    pub(crate) fn region_id(&self) -> RegionId {
+        self.meta.region.id
+    }
+
+    pub(crate) fn is_leader(&self) -> bool {
+        self.node.raft.state == StateRole::Leader
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.node.raft.term
+    }
+
+    fn leader_store(&self) -> Option<StoreId> {
+        self.meta.store_of(self.node.raft.leader_id)
+    }
+
+    pub(crate) fn not_leader(&self) -> RegionError {
+        let leader = self.leader_store().filter(|s| *s != self.store_id);
+        RegionError::NotLeader { region_id: self.region_id(), leader }
+    }
+
+    /// A raft message arrived. What raft has no use for is dropped, as the network might have done.
+    pub(crate) fn step(&mut self, envelope: Envelope) {
+        if let Err(error) = self.node.step(envelope.message) {
+            tracing::trace!(region = self.meta.region.id, store = self.store_id, %error, "raft message refused");
+        }
+    }
+
+    /// Puts a command into the log, if this is its leader and the command still fits.
+    pub(crate) fn propose(&mut self, proposal: Proposal) {
+        let Proposal { epoch, term, action, reply, .. } = proposal;
+        if !self.is_leader() || term.is_some_and(|t| t != self.term()) {
+            return reply(Err(self.not_leader()));
+        }
+        if epoch.version != self.meta.region.epoch.version {
+            return reply(Err(RegionError::EpochNotMatch { current: vec![self.meta.region.clone()] }));
+        }
+        let command = match action {
+            Action::Write(ops) => Command::write(&self.meta.region, ops),
+            Action::Split(children) => Some(Command::split(&self.meta.region, children)),
+        };
+        let Some(command) = command else {
+            return reply(Err(RegionError::Busy("an op of this kind cannot be proposed".to_owned())));
+        };
+        match self.node.propose(Vec::new(), command.encode_to_vec()) {
+            Ok(()) => {
+                let index = self.node.raft.raft_log.last_index();
+                self.pending.push_back(Pending { index, term: self.term(), reply });
+            }
+            Err(error) => reply(Err(RegionError::Busy(format!("raft refused the proposal: {error}")))),
+        }
+    }
+
+    /// Takes the reply of the proposal whose entry was just applied, if it was made here. Proposals whose entries were
+    /// overwritten are refused on the way.
+    pub(crate) fn take_reply(&mut self, index: u64, term: Term) -> (Vec<Reply<Done>>, Option<Reply<Done>>) {
+        let mut lost = Vec::new();
+        while self.pending.front().is_some_and(|p| p.index <= index) {
+            let Some(pending) = self.pending.pop_front() else { break };
+            if (pending.index, pending.term) == (index, term) {
+                return (lost, Some(pending.reply));
+            }
+            lost.push(pending.reply);
+        }
+        (lost, None)
+    }
+
+    /// Refuses the proposals that are not in the log any more: another leader overwrote them.
+    pub(crate) fn refuse_overwritten(&mut self) {
+        while let Some(last) = self.pending.back() {
+            if self.node.raft.raft_log.term(last.index).is_ok_and(|term| term == last.term) {
+                return;
+            }
+            let error = self.not_leader();
+            if let Some(lost) = self.pending.pop_back() {
+                (lost.reply)(Err(error));
+            }
+        }
+    }
+
+    /// Asks for a read-index round.
+    pub(crate) fn read(&mut self, reply: Reply<ReadReady>) {
+        if self.is_leader() { self.reads.ask(reply) } else { reply(Err(self.not_leader())) }
+    }
+
+    /// Begins a round for what was asked, as soon as raft would not drop it.
+    pub(crate) fn begin_reads(&mut self) {
+        if self.is_leader()
+            && self.node.raft.commit_to_current_term()
+            && let Some(context) = self.reads.begin_round()
+        {
+            self.node.read_index(context);
+        }
+    }
+
+    pub(crate) fn confirm_read(&mut self, context: &[u8], index: u64) {
+        self.reads.confirm(context, index);
+    }
+
+    /// Answers the reads that are confirmed and whose index is applied.
+    pub(crate) fn answer_reads(&mut self) {
+        if self.announced != Some(self.term()) {
+            return;
+        }
+        for reply in self.reads.take_ready(self.applied) {
+            let (region, term) = (self.meta.region.clone(), self.term());
+            reply(Ok(ReadReady { region, term, told_index: self.applied }));
+        }
+    }
+
+    /// Refuses all reads, if this peer leads no more.
+    pub(crate) fn fail_reads_unless_leader(&mut self) {
+        if !self.is_leader() && !self.reads.is_empty() {
+            let error = self.not_leader();
+            self.reads.fail_all(&error);
+        }
+    }
+
+    /// As [`Peer::fail_reads_unless_leader`], when the term of the rounds is over.
+    pub(crate) fn fail_reads(&mut self) {
+        let error = self.not_leader();
+        self.reads.fail_all(&error);
+    }
+
+    pub(crate) fn transfer_leader(&mut self, to: StoreId) {
+        if let Some(peer) = self.meta.peer_on(to) {
+            self.node.transfer_leader(peer);
+        }
+    }
+
+    /// Addresses messages of raft.
+    pub(crate) fn send(&self, messages: Vec<raft::eraftpb::Message>, out: &mut Vec<Envelope>) {
+        for message in messages {
+            // A heartbeat to oneself does not occur; a peer that is not in the region any more is not there to hear.
+            let Some(to) = self.meta.store_of(message.to) else { continue };
+            debug_assert!(message.msg_type != MessageType::MsgSnapshot as i32, "logs are never truncated");
+            out.push(Envelope { from: self.store_id, to, region_id: self.region_id(), message });
+        }
+    }
+
+    pub(crate) fn view(&self) -> PeerView {
+        PeerView {
+            region: self.meta.region.clone(),
+            term: self.term(),
+            leading: self.is_leader() && self.announced == Some(self.term()),
+            max_ts_synced: self.max_ts_synced,
+            leader: self.leader_store(),
+        }
+    }
+}
+
+fn config(id: u64, applied: u64, timing: &RaftTiming) -> Config {
+    let (min, max) = match timing.fixed {
+        // Raft draws from [min, max): one apart leaves nothing to draw.
+        Some(n) => (timing.election + n, timing.election + n + 1),
+        None => (timing.election, 2 * timing.election),
+    };
+    Config {
+        id,
+        applied,
+        election_tick: timing.election,
+        heartbeat_tick: timing.heartbeat,
+        min_election_tick: min,
+        max_election_tick: max,
+        max_size_per_msg: MAX_BATCH,
+        max_committed_size_per_ready: MAX_BATCH,
+        max_inflight_msgs: 256,
+        check_quorum: true,
+        pre_vote: true,
+        batch_append: true,
+        ..Config::default()
+    }
+}

@@ -1,0 +1,283 @@
+//! Keys and records of the raft column family.
+//!
+//! `01` → [`Ident`]; `02 region 01 index` → entry; `02 region 02` → hard state; `02 region 03` → apply state;
+//! `03 region` → [`RegionMeta`]. Numbers are 8 bytes, big endian.
+
+use bytes::Bytes;
+use logtide_model::{KeyRange, Region, RegionEpoch, RegionId, StoreId};
+use prost::Message;
+use raft::eraftpb::{Entry, HardState};
+
+use crate::engine::{EngineCf, EngineError, EngineSnapshot, KvEngine, WriteBatch};
+
+/// Index and term that every raft log begins behind (TiKV's `RAFT_INIT_LOG_INDEX`).
+pub(crate) const INIT_INDEX: u64 = 5;
+/// See [`INIT_INDEX`].
+pub(crate) const INIT_TERM: u64 = 5;
+
+const IDENT_KEY: &[u8] = &[1];
+const RAFT_PREFIX: u8 = 2;
+const REGION_PREFIX: u8 = 3;
+const LOG: u8 = 1;
+const HARD_STATE: u8 = 2;
+const APPLY_STATE: u8 = 3;
+
+/// Whose directory it is.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Ident {
+    /// The cluster.
+    #[prost(uint64, tag = "1")]
+    pub(crate) cluster_id: u64,
+    /// The store.
+    #[prost(uint64, tag = "2")]
+    pub(crate) store_id: StoreId,
+}
+
+/// A member of a raft group.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PeerMeta {
+    /// Its id, unique in the cluster.
+    #[prost(uint64, tag = "1")]
+    pub(crate) id: u64,
+    /// Where it lives.
+    #[prost(uint64, tag = "2")]
+    pub(crate) store_id: StoreId,
+}
+
+/// A region with its peers.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RegionMeta {
+    pub(crate) region: Region,
+    pub(crate) peers: Vec<PeerMeta>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RegionRecord {
+    #[prost(uint64, tag = "1")]
+    id: u64,
+    #[prost(bytes = "bytes", tag = "2")]
+    start: Bytes,
+    #[prost(bytes = "bytes", tag = "3")]
+    end: Bytes,
+    #[prost(uint64, tag = "4")]
+    conf_ver: u64,
+    #[prost(uint64, tag = "5")]
+    version: u64,
+    #[prost(message, repeated, tag = "6")]
+    peers: Vec<PeerMeta>,
+}
+
+impl RegionMeta {
+    /// The peer on a store.
+    pub(crate) fn peer_on(&self, store_id: StoreId) -> Option<u64> {
+        self.peers.iter().find(|p| p.store_id == store_id).map(|p| p.id)
+    }
+
+    /// The store of a peer.
+    pub(crate) fn store_of(&self, peer_id: u64) -> Option<StoreId> {
+        self.peers.iter().find(|p| p.id == peer_id).map(|p| p.store_id)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let Region { id, epoch, range } = &self.region;
+        let (start, end, peers) = (range.start.clone(), range.end.clone(), self.peers.clone());
+        RegionRecord { id: *id, start, end, conf_ver: epoch.conf_ver, version: epoch.version, peers }.encode_to_vec()
+    }
+
+    fn decode(bytes: Bytes) -> Option<RegionMeta> {
+        let record = RegionRecord::decode(bytes).ok()?;
+        let region = Region {
+            id: record.id,
+            epoch: RegionEpoch { conf_ver: record.conf_ver, version: record.version },
+            range: KeyRange { start: record.start, end: record.end },
+        };
+        Some(RegionMeta { region, peers: record.peers })
+    }
+}
+
+fn raft_key(region_id: RegionId, kind: u8, rest: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(18);
+    key.push(RAFT_PREFIX);
+    key.extend_from_slice(&region_id.to_be_bytes());
+    key.push(kind);
+    key.extend_from_slice(rest);
+    key
+}
+
+fn region_key(region_id: RegionId) -> Vec<u8> {
+    let mut key = vec![REGION_PREFIX];
+    key.extend_from_slice(&region_id.to_be_bytes());
+    key
+}
+
+/// The key of an entry of a raft log.
+pub(crate) fn entry_key(region_id: RegionId, index: u64) -> Vec<u8> {
+    raft_key(region_id, LOG, &index.to_be_bytes())
+}
+
+/// An entry as it is stored: type, term, length of the context, context, data.
+pub(crate) fn encode_entry(entry: &Entry) -> Vec<u8> {
+    let mut out = Vec::with_capacity(13 + entry.context.len() + entry.data.len());
+    out.push(entry.entry_type as u8);
+    out.extend_from_slice(&entry.term.to_be_bytes());
+    out.extend_from_slice(&(entry.context.len() as u32).to_be_bytes());
+    out.extend_from_slice(&entry.context);
+    out.extend_from_slice(&entry.data);
+    out
+}
+
+/// The entry of an index from its stored form.
+pub(crate) fn decode_entry(index: u64, bytes: &[u8]) -> Option<Entry> {
+    let (kind, rest) = bytes.split_first()?;
+    let (term, rest) = rest.split_first_chunk::<8>()?;
+    let (len, rest) = rest.split_first_chunk::<4>()?;
+    let (context, data) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+    Some(Entry {
+        entry_type: i32::from(*kind),
+        term: u64::from_be_bytes(*term),
+        index,
+        data: data.to_vec(),
+        context: context.to_vec(),
+        sync_log: false,
+    })
+}
+
+fn numbers<const N: usize>(bytes: &[u8]) -> Option<[u64; N]> {
+    let mut out = [0; N];
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    if chunks.len() != N || !rest.is_empty() {
+        return None;
+    }
+    for (n, chunk) in out.iter_mut().zip(chunks) {
+        *n = u64::from_be_bytes(*chunk);
+    }
+    Some(out)
+}
+
+fn bytes_of(numbers: &[u64]) -> Vec<u8> {
+    numbers.iter().flat_map(|n| n.to_be_bytes()).collect()
+}
+
+/// Puts the hard state of a region into a batch.
+pub(crate) fn put_hard_state(batch: &mut WriteBatch, region_id: RegionId, hard: &HardState) {
+    batch.put(EngineCf::Raft, raft_key(region_id, HARD_STATE, &[]), bytes_of(&[hard.term, hard.vote, hard.commit]));
+}
+
+/// Puts the index and term of the last applied entry into a batch.
+pub(crate) fn put_apply_state(batch: &mut WriteBatch, region_id: RegionId, index: u64, term: u64) {
+    batch.put(EngineCf::Raft, raft_key(region_id, APPLY_STATE, &[]), bytes_of(&[index, term]));
+}
+
+/// Puts a region into a batch.
+pub(crate) fn put_region(batch: &mut WriteBatch, meta: &RegionMeta) {
+    batch.put(EngineCf::Raft, region_key(meta.region.id), meta.encode());
+}
+
+/// Puts a region with an empty log into a batch: a bootstrapped one, or the child of a split.
+pub(crate) fn bootstrap_region(batch: &mut WriteBatch, meta: &RegionMeta) {
+    let hard = HardState { term: INIT_TERM, vote: 0, commit: INIT_INDEX };
+    put_hard_state(batch, meta.region.id, &hard);
+    put_apply_state(batch, meta.region.id, INIT_INDEX, INIT_TERM);
+    put_region(batch, meta);
+}
+
+/// The hard state and the applied index of a region.
+pub(crate) fn read_states(engine: &dyn KvEngine, region_id: RegionId) -> Result<(HardState, u64), EngineError> {
+    let hard = engine.get(EngineCf::Raft, &raft_key(region_id, HARD_STATE, &[]))?;
+    let [term, vote, commit] = hard.and_then(|b| numbers(&b)).ok_or_else(|| malformed(region_id, "hard state"))?;
+    let applied = engine.get(EngineCf::Raft, &raft_key(region_id, APPLY_STATE, &[]))?;
+    let [applied, _] = applied.and_then(|b| numbers(&b)).ok_or_else(|| malformed(region_id, "apply state"))?;
+    // The commit index is not written every time that it moves, but nothing uncommitted is ever applied.
+    Ok((HardState { term, vote, commit: commit.max(applied) }, applied))
+}
+
+/// A region and its applied index in a snapshot; `None` if it is not there.
+pub(crate) fn read_region(
+    snapshot: &dyn EngineSnapshot,
+    region_id: RegionId,
+) -> Result<Option<(RegionMeta, u64)>, EngineError> {
+    let Some(meta) = snapshot.get(EngineCf::Raft, &region_key(region_id))? else { return Ok(None) };
+    let meta = RegionMeta::decode(meta).ok_or_else(|| malformed(region_id, "region state"))?;
+    let applied = snapshot.get(EngineCf::Raft, &raft_key(region_id, APPLY_STATE, &[]))?;
+    let [applied, _] = applied.and_then(|b| numbers(&b)).ok_or_else(|| malformed(region_id, "apply state"))?;
+    Ok(Some((meta, applied)))
+}
+
+/// All regions of a store.
+pub(crate) fn read_regions(engine: &dyn KvEngine) -> Result<Vec<RegionMeta>, EngineError> {
+    let snapshot = engine.snapshot();
+    let mut iter = snapshot.iter(
+        EngineCf::Raft,
+        Bytes::from_static(&[REGION_PREFIX]),
+        Bytes::from_static(&[REGION_PREFIX + 1]),
+    )?;
+    let mut all = Vec::new();
+    while iter.next()? {
+        let meta = RegionMeta::decode(Bytes::copy_from_slice(iter.value()));
+        all.push(meta.ok_or_else(|| malformed(0, "region state"))?);
+    }
+    Ok(all)
+}
+
+/// The last index of a region's log, searched from `from` on, which is known to be in it (or where logs begin).
+pub(crate) fn read_last_index(engine: &dyn KvEngine, region_id: RegionId, from: u64) -> Result<u64, EngineError> {
+    let snapshot = engine.snapshot();
+    let (lower, upper) = (entry_key(region_id, from), raft_key(region_id, LOG + 1, &[]));
+    let mut iter = snapshot.iter(EngineCf::Raft, lower.into(), upper.into())?;
+    let mut last = INIT_INDEX;
+    while iter.next()? {
+        if let Some((_, index)) = iter.key().split_last_chunk::<8>() {
+            last = u64::from_be_bytes(*index);
+        }
+    }
+    Ok(last)
+}
+
+/// Whose directory it is; `None` for a new one.
+pub(crate) fn read_ident(engine: &dyn KvEngine) -> Result<Option<Ident>, EngineError> {
+    let bytes = engine.get(EngineCf::Raft, IDENT_KEY)?;
+    bytes.map(|b| Ident::decode(b).map_err(|_| malformed(0, "store ident"))).transpose()
+}
+
+/// Puts the ident into a batch.
+pub(crate) fn write_ident(batch: &mut WriteBatch, ident: &Ident) {
+    batch.put(EngineCf::Raft, IDENT_KEY, ident.encode_to_vec());
+}
+
+pub(crate) fn malformed(region_id: RegionId, what: &str) -> EngineError {
+    EngineError {
+        path: "raft column family".to_owned(),
+        cause: format!("{what} of region {region_id} is missing or malformed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::MemoryEngine;
+
+    #[test]
+    fn entries_round_trip() {
+        let entry =
+            Entry { entry_type: 1, term: 6, index: 9, data: b"data".to_vec(), context: b"c".to_vec(), sync_log: false };
+        let bytes = encode_entry(&entry);
+        assert_eq!(decode_entry(9, &bytes), Some(entry));
+        assert_eq!(decode_entry(9, &bytes[..12]), None);
+    }
+
+    #[test]
+    fn regions_round_trip_and_logs_end_where_they_end() {
+        let engine = MemoryEngine::new();
+        let region = Region { id: 3, epoch: RegionEpoch { conf_ver: 1, version: 2 }, range: KeyRange::new("a", "") };
+        let meta = RegionMeta { region, peers: vec![PeerMeta { id: 9, store_id: 1 }] };
+        let mut batch = WriteBatch::default();
+        bootstrap_region(&mut batch, &meta);
+        batch.put(EngineCf::Raft, entry_key(3, 6), "x");
+        batch.put(EngineCf::Raft, entry_key(4, 8), "x");
+        engine.write(&batch, false).unwrap();
+        assert_eq!(read_regions(&engine).unwrap(), std::slice::from_ref(&meta));
+        assert_eq!(read_region(&*engine.snapshot(), 3).unwrap(), Some((meta, INIT_INDEX)));
+        assert_eq!(read_last_index(&engine, 3, INIT_INDEX).unwrap(), 6);
+        assert_eq!(read_states(&engine, 3).unwrap().1, INIT_INDEX);
+    }
+}
