@@ -178,6 +178,40 @@ fn a_jump_right_after_the_snapshot_is_a_gap() {
 }
 
 #[test]
+fn what_the_snapshot_has_need_not_be_seen() {
+    let mut subscription = pending(&GapFlag::default());
+    subscription.request_scan(1);
+    subscription.applied(5, 5, &[]);
+    // Entries 6 to 10 were dropped before the snapshot was taken, and nothing comes after them.
+    subscription.scan_started(1, START, SNAPSHOT);
+    subscription.scan_locks_done(1);
+    subscription.scan_finished(1);
+    assert_eq!(subscription.state_at(BARRIER, Some(&confirmed())), resolved(BARRIER, SNAPSHOT));
+    assert!(subscription.applied(11, 11, &[]));
+}
+
+#[test]
+fn a_batch_that_comes_again_late_changes_nothing() {
+    let mut subscription = observing(&GapFlag::default());
+    subscription.applied(11, 11, &[put("k", 300)]);
+    subscription.applied(12, 12, &[gone("k")]);
+    assert!(subscription.applied(11, 11, &[put("k", 300)]));
+    assert_eq!(subscription.state_at(BARRIER, Some(&confirmed())), resolved(BARRIER, 12));
+}
+
+#[test]
+fn a_jump_while_it_waits_must_be_within_the_snapshot() {
+    for (index, covered) in [(6, false), (7, true)] {
+        let mut subscription = pending(&GapFlag::default());
+        subscription.request_scan(1);
+        subscription.applied(5, 5, &[]);
+        assert!(subscription.applied(8, 8, &[]), "nothing is lost yet: the snapshot may have it");
+        subscription.scan_started(1, START, index);
+        assert_eq!(subscription.phase() == Phase::Scanning, covered, "entries 6 and 7, snapshot at {index}");
+    }
+}
+
+#[test]
 fn a_dropped_batch_at_the_end_shows_at_the_marker() {
     let gap = GapFlag::default();
     let mut subscription = observing(&gap);
