@@ -1,1 +1,33 @@
-//! Continuous log backup and point-in-time recovery for Raft + RocksDB storage nodes: the façade.
+//! Continuous log backup and point-in-time recovery for storage nodes built on Raft and RocksDB.
+//!
+//! A storage node implements [`Host`], starts log backup with a [`Builder`], and registers the
+//! [observer](Executor::observer) with its raft store. Tasks are created with the `logtide` command, or through
+//! [`logtide_coordinator::Tasks`].
+//!
+//! This crate is the façade: it owns threads, wiring and the order of shutdown. The thinking is in the stages.
+
+mod advance;
+mod boot;
+mod builder;
+mod checkpoint_object;
+mod config;
+mod error;
+mod executor;
+mod flushing;
+mod heartbeat;
+mod interest;
+mod metrics;
+mod node;
+mod progress;
+mod runner;
+mod scan_queue;
+mod scanners;
+mod shards;
+mod supervisor;
+mod task_thread;
+
+pub use builder::Builder;
+pub use config::Config;
+pub use error::StartError;
+pub use executor::Executor;
+pub use logtide_model::{self as model, Host, RaftObserver};

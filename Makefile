@@ -1,0 +1,40 @@
+# logtide: what a developer runs. `make` lists the targets.
+SHELL := /bin/bash
+# Outside the checkout, so that a fresh clone does not compile RocksDB again.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/logtide/target
+CARGO ?= cargo
+BIN = $(CARGO_TARGET_DIR)/debug
+
+.PHONY: help setup build demo demo-quick test fmt lint unit docs bench
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: ## install what the build needs (Debian), or say what is missing
+	@.ci/setup
+
+build: setup ## the node example, the demo and the logtide command
+	@echo "building (RocksDB takes about 15 minutes the first time; target: $(CARGO_TARGET_DIR))"
+	$(CARGO) build --locked -p logtide-cli -p logtide-examples
+
+demo: build ## back up a live cluster, break it, restore to the moment before, prove it (under 5 minutes once built)
+	@PATH="$(BIN):$$PATH" $(BIN)/demo
+
+demo-quick: build ## the same with less data, under a minute
+	@PATH="$(BIN):$$PATH" $(BIN)/demo --quick
+
+test: setup fmt lint unit docs ## everything that must be green: format, clippy, every crate's tests, docs
+
+fmt:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+
+unit: ## every crate's tests
+	$(CARGO) test --locked --workspace --all-features
+
+docs: ## rustdoc, warnings denied
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
+
+bench: ## the hook and the append path against their floors
+	$(CARGO) bench --locked -p logtide-benches

@@ -1,0 +1,170 @@
+//! What the host can set. It owns the defaults, the bounds and the errors about them; it opens nothing.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+
+use crate::StartError;
+
+/// Configuration of the log backup of one store: by TOML, or by setting fields of [`Config::default`].
+///
+/// Keys are TiKV's `log-backup.*` where it has them. Sizes are written as `"256MiB"`, durations as `"3m"`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    /// Off: the store observes nothing and runs no task. Default: true.
+    pub enable: bool,
+    /// Shards: threads that own regions and write the spool. Default: half the cores, 1 to 8. Range: 1 to 64.
+    pub num_threads: usize,
+    /// How often a task is flushed; the checkpoint lags by about as much. Default: 3 min. Minimum: 100 ms.
+    #[serde(with = "humantime_serde")]
+    pub max_flush_interval: Duration,
+    /// The longest that a seal waits for the confirmation of leaderships. Default: 5 s.
+    #[serde(with = "humantime_serde")]
+    pub confirm_timeout: Duration,
+    /// No data object is larger by more than a block. A generation that holds as many raw bytes is flushed early.
+    /// Default: 256 MiB. Minimum: 1 MiB.
+    pub file_size_limit: ByteSize,
+    /// Directory of the spool; it is created, and spool files of dead processes are removed from it at start.
+    /// Default: `log-backup-temp` in the working directory.
+    pub temp_path: PathBuf,
+    /// Memory for blocks of the spool that are not on disk. Default: 128 MiB. Minimum: 4 MiB.
+    pub temp_file_memory_quota: ByteSize,
+    /// Raw bytes of a block of the spool. Default: 256 KiB. Range: 4 KiB to 16 MiB.
+    pub block_size: ByteSize,
+    /// Memory for applied events on their way to the shards; what finds no room is dropped, and its region is caught up
+    /// later. Default: 64 MiB. Minimum: 1 MiB.
+    pub pending_memory_quota: ByteSize,
+    /// Memory for lock tracking. Default: 64 MiB. Minimum: 1 MiB.
+    pub lock_memory_quota: ByteSize,
+    /// Memory for records found by initial scans on their way to the shards. Default: 32 MiB. Minimum: 1 MiB.
+    pub initial_scan_pending_memory_quota: ByteSize,
+    /// Bytes per second that initial scans may read, all together. Default: 60 MiB. Minimum: 1 KiB.
+    pub initial_scan_rate_limit: ByteSize,
+    /// Initial scans at once; taken before the snapshot. Default: 6. Range: 1 to 64.
+    pub initial_scan_concurrency: usize,
+    /// Memory for uploads. Default: 64 MiB. Minimum: 8 MiB.
+    pub upload_memory_quota: ByteSize,
+    /// Objects uploaded at once. Default: 4. Range: 1 to 64.
+    pub upload_concurrency: usize,
+    /// Sealed generations of a task that may be in flight; above, sealing waits. Default: 4. Range: 1 to 64.
+    pub generations_in_flight: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        Config {
+            enable: true,
+            num_threads: (cores / 2).clamp(1, 8),
+            max_flush_interval: Duration::from_secs(180),
+            confirm_timeout: Duration::from_secs(5),
+            file_size_limit: ByteSize::mib(256),
+            temp_path: PathBuf::from("log-backup-temp"),
+            temp_file_memory_quota: ByteSize::mib(128),
+            block_size: ByteSize::kib(256),
+            pending_memory_quota: ByteSize::mib(64),
+            lock_memory_quota: ByteSize::mib(64),
+            initial_scan_pending_memory_quota: ByteSize::mib(32),
+            initial_scan_rate_limit: ByteSize::mib(60),
+            initial_scan_concurrency: 6,
+            upload_memory_quota: ByteSize::mib(64),
+            upload_concurrency: 4,
+            generations_in_flight: 4,
+        }
+    }
+}
+
+impl Config {
+    /// Reads TOML: the keys of the `[log-backup]` table, without the table.
+    ///
+    /// # Errors
+    /// [`StartError::Config`] that names the key.
+    pub fn from_toml(text: &str) -> Result<Self, StartError> {
+        let config: Config = toml::from_str(text).map_err(|e| StartError::Config(e.to_string()))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// [`StartError::Config`] that names the file and the key.
+    pub fn from_file(path: &Path) -> Result<Self, StartError> {
+        let named = |e: String| StartError::Config(format!("{}: {e}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|e| named(e.to_string()))?;
+        Config::from_toml(&text).map_err(|e| named(e.to_string()))
+    }
+
+    /// Checks the bounds that the fields document.
+    ///
+    /// # Errors
+    /// [`StartError::Config`] that names the key, its value and the bound.
+    pub fn validate(&self) -> Result<(), StartError> {
+        at_least("file-size-limit", self.file_size_limit, ByteSize::mib(1))?;
+        at_least("temp-file-memory-quota", self.temp_file_memory_quota, ByteSize::mib(4))?;
+        at_least("block-size", self.block_size, ByteSize::kib(4))?;
+        at_least("pending-memory-quota", self.pending_memory_quota, ByteSize::mib(1))?;
+        at_least("lock-memory-quota", self.lock_memory_quota, ByteSize::mib(1))?;
+        at_least("initial-scan-pending-memory-quota", self.initial_scan_pending_memory_quota, ByteSize::mib(1))?;
+        at_least("initial-scan-rate-limit", self.initial_scan_rate_limit, ByteSize::kib(1))?;
+        at_least("upload-memory-quota", self.upload_memory_quota, ByteSize::mib(8))?;
+        within("num-threads", self.num_threads)?;
+        within("initial-scan-concurrency", self.initial_scan_concurrency)?;
+        within("upload-concurrency", self.upload_concurrency)?;
+        within("generations-in-flight", self.generations_in_flight)?;
+        if self.block_size > ByteSize::mib(16) {
+            return Err(StartError::Config(format!("block-size is {}: at most 16 MiB", self.block_size)));
+        }
+        if self.max_flush_interval < Duration::from_millis(100) {
+            let given = self.max_flush_interval;
+            return Err(StartError::Config(format!("max-flush-interval is {given:?}: at least 100ms")));
+        }
+        Ok(())
+    }
+}
+
+fn at_least(key: &str, given: ByteSize, least: ByteSize) -> Result<(), StartError> {
+    if given >= least { Ok(()) } else { Err(StartError::Config(format!("{key} is {given}: at least {least}"))) }
+}
+
+fn within(key: &str, given: usize) -> Result<(), StartError> {
+    let good = (1..=64).contains(&given);
+    if good { Ok(()) } else { Err(StartError::Config(format!("{key} is {given}: 1 to 64"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_toml_and_keeps_defaults() {
+        let config = Config::from_toml("max-flush-interval = \"2s\"\ntemp-file-memory-quota = \"32MiB\"").unwrap();
+        assert_eq!(config.max_flush_interval, Duration::from_secs(2));
+        assert_eq!(config.temp_file_memory_quota, ByteSize::mib(32));
+        assert_eq!(config.upload_concurrency, Config::default().upload_concurrency);
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        for (toml, key) in [
+            ("max-flush-intervall = \"2s\"", "max-flush-intervall"),
+            ("max-flush-interval = \"1ms\"", "max-flush-interval"),
+            ("num-threads = 0", "num-threads"),
+            ("block-size = \"17MiB\"", "block-size"),
+            ("upload-memory-quota = \"1MiB\"", "upload-memory-quota"),
+        ] {
+            let error = Config::from_toml(toml).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn defaults_are_valid_and_survive_toml() {
+        let config = Config::default();
+        config.validate().unwrap();
+        assert_eq!(Config::from_toml(&toml::to_string(&config).unwrap()).unwrap(), config);
+    }
+}

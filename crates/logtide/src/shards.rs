@@ -1,0 +1,152 @@
+//! The threads of the shards: each feeds its queue to a [`Shard`] and passes on what comes out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use logtide_model::TaskName;
+use logtide_model::message::{ScanRequest, ShardMessage};
+use logtide_shard::{SealedShard, Shard, ShardEvent, ShardStats};
+use parking_lot::{Mutex, RwLock};
+use tracing::{error, warn};
+
+use crate::metrics::Metrics;
+use crate::node::StopFlag;
+use crate::scan_queue::ScanQueue;
+
+/// How long an idle shard waits before it looks whether the store goes down.
+const IDLE: Duration = Duration::from_millis(100);
+/// How often a busy shard says how it is.
+const STATS_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What shards say to the rest of the store: sealed generations to the task's runner, and how they are.
+#[derive(Default)]
+pub(crate) struct ShardBoard {
+    runners: RwLock<HashMap<TaskName, Sender<SealedShard>>>,
+    stats: Mutex<Vec<ShardStats>>,
+}
+
+impl ShardBoard {
+    /// Sealed generations of the task go to `runner` from now on.
+    pub(crate) fn register(&self, task: &TaskName, runner: Sender<SealedShard>) {
+        self.runners.write().insert(task.clone(), runner);
+    }
+
+    /// The task has no runner any more.
+    pub(crate) fn unregister(&self, task: &TaskName) {
+        self.runners.write().remove(task);
+    }
+
+    /// What each shard last said.
+    pub(crate) fn stats(&self) -> Vec<ShardStats> {
+        self.stats.lock().clone()
+    }
+
+    fn sealed(&self, part: SealedShard) {
+        // Without a runner the task is over: the generation is dropped, nothing of it was published.
+        if let Some(runner) = self.runners.read().get(&part.task) {
+            let _ = runner.send(part);
+        }
+    }
+
+    fn set_stats(&self, shard: usize, stats: ShardStats) {
+        let mut all = self.stats.lock();
+        if all.len() <= shard {
+            all.resize_with(shard + 1, ShardStats::default);
+        }
+        all[shard] = stats;
+    }
+}
+
+/// One shard's thread.
+pub(crate) struct ShardThread {
+    pub(crate) number: usize,
+    pub(crate) shard: Shard,
+    pub(crate) queue: Receiver<ShardMessage>,
+    pub(crate) board: Arc<ShardBoard>,
+    pub(crate) scans: Arc<ScanQueue>,
+    pub(crate) metrics: Metrics,
+    pub(crate) stop: StopFlag,
+}
+
+impl ShardThread {
+    /// Starts it; it ends when the store goes down.
+    pub(crate) fn start(self) -> std::io::Result<JoinHandle<()>> {
+        thread::Builder::new().name(format!("logtide-shard-{}", self.number)).spawn(move || self.run())
+    }
+
+    fn run(mut self) {
+        let mut out = Vec::new();
+        let mut told = Instant::now();
+        while !self.stop.is_raised() {
+            match self.queue.recv_timeout(IDLE) {
+                Ok(message) => self.handle(message, &mut out),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if told.elapsed() >= STATS_INTERVAL {
+                told = Instant::now();
+                self.board.set_stats(self.number, self.shard.stats());
+            }
+        }
+    }
+
+    fn handle(&mut self, message: ShardMessage, out: &mut Vec<ShardEvent>) {
+        let kind = kind(&message);
+        let begun = Instant::now();
+        if let ShardMessage::Applied(batch) = &message {
+            self.metrics.kv_batch.observe(batch.ops.len() as f64);
+        }
+        self.shard.handle(message, out);
+        let took = begun.elapsed().as_secs_f64();
+        self.metrics.acting.with_label_values(&[kind]).observe(took);
+        if kind == "applied" {
+            self.metrics.event_handle.with_label_values(&["save_to_temp_file"]).observe(took);
+            self.metrics.on_event.with_label_values(&["write_to_tempfile"]).observe(took);
+        }
+        for event in out.drain(..) {
+            self.pass_on(event);
+        }
+    }
+
+    fn pass_on(&self, event: ShardEvent) {
+        match event {
+            ShardEvent::Scan(request) => {
+                let reason = if request.failures == 0 { "leader-changed" } else { "retry" };
+                self.metrics.scan_reason.with_label_values(&[reason]).inc();
+                let delay = delay(&request);
+                self.scans.push(request, delay);
+            }
+            ShardEvent::CancelScan(id) => self.scans.cancel(&id),
+            ShardEvent::Sealed(part) => self.board.sealed(part),
+            ShardEvent::Poisoned { task, error } => {
+                error!(%task, shard = self.number, %error, "a generation was lost; its regions will be caught up");
+                self.metrics.errors.with_label_values(&["KV:LogBackup:Io"]).inc();
+            }
+            other => {
+                warn!(shard = self.number, event = ?other, "a change that log backup cannot carry");
+                self.metrics.errors.with_label_values(&["unsupported"]).inc();
+            }
+        }
+    }
+}
+
+/// The region's id spreads the attempts of many regions that fail together.
+fn delay(request: &ScanRequest) -> Duration {
+    logtide_checkpoint::Backoff::default().delay(request.failures, request.id.region_id ^ request.id.attempt)
+}
+
+fn kind(message: &ShardMessage) -> &'static str {
+    match message {
+        ShardMessage::Applied(_) => "applied",
+        ShardMessage::Lead(_) => "lead",
+        ShardMessage::Unlead { .. } => "unlead",
+        ShardMessage::RegionChanged(_) => "region_changed",
+        ShardMessage::StartTask(_) => "start_task",
+        ShardMessage::StopTask(_) => "stop_task",
+        ShardMessage::Scan(_) => "scan",
+        ShardMessage::Seal(_) => "seal",
+    }
+}

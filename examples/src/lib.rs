@@ -1,0 +1,2 @@
+//! The README, whose example is compiled and run as a test of this crate.
+#![doc = include_str!("../../README.md")]
