@@ -74,3 +74,26 @@ pub(crate) fn read(records: &[KeyValue]) -> Result<Persisted, CoordinatorError> 
     }
     Ok(persisted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn covers_round_trip(facts in proptest::collection::vec(("[a-d]{0,3}", "[a-d]{0,3}", 0..5u64), 0..12)) {
+            let cover: Cover =
+                facts.into_iter().map(|(start, end, ts)| (KeyRange::new(start, end), Ts::new(ts))).collect();
+            let mut read = Cover::new();
+            encode(&cover).iter().for_each(|chunk| decode(chunk, &mut read).unwrap());
+            prop_assert_eq!(read, cover);
+        }
+
+        #[test]
+        fn no_input_makes_the_decoder_panic(input: Vec<u8>) {
+            let _ = decode(&input, &mut Cover::new());
+            let _ = decode(&[&[1, 0, 1], &input[..]].concat(), &mut Cover::new());
+        }
+    }
+}

@@ -120,3 +120,110 @@ fn place(prefix: &[u8]) -> Option<(StoreId, u64, u64)> {
     }
     Some((numbers[0], numbers[1], numbers[2]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logtide_model::{Incarnation, TaskName};
+    use proptest::prelude::*;
+
+    fn any_fact() -> impl Strategy<Value = RegionFact> {
+        let key = prop_oneof![any::<Vec<u8>>(), "[ab]{0,4}".prop_map(String::into_bytes)];
+        let end = prop_oneof![any::<Vec<u8>>(), "[ab]{0,4}".prop_map(String::into_bytes)];
+        (any::<u64>(), 0..3u64, key, end, prop_oneof![any::<u64>(), 5..7u64], any::<u64>(), 0..3u64).prop_map(
+            |(region_id, version, start, end, ts, index, term)| RegionFact {
+                region_id,
+                version,
+                range: KeyRange::new(start, end),
+                checkpoint: Ts::new(ts),
+                index,
+                term,
+            },
+        )
+    }
+
+    fn decode_all(chunks: &[Bytes]) -> Vec<RegionFact> {
+        let mut facts = Vec::new();
+        chunks.iter().for_each(|chunk| decode(chunk, &mut facts).unwrap());
+        facts
+    }
+
+    fn regions(n: u64, checkpoint: impl Fn(u64) -> u64) -> Vec<RegionFact> {
+        let bound = |i: u64| logtide_model::encode_raw_key(format!("t/some/table/{i:012}").as_bytes());
+        let fact = |i| RegionFact {
+            region_id: 1000 + 2 * i,
+            version: 7,
+            range: KeyRange::new(bound(i), bound(i + 1)),
+            checkpoint: Ts::new(checkpoint(i)),
+            index: 100_000 + i * 37 % 1000,
+            term: 8,
+        };
+        (0..n).map(fact).collect()
+    }
+
+    #[test]
+    fn ten_thousand_regions_are_one_small_record() {
+        let facts = regions(10_000, |_| 460_000_000_000_000_000);
+        let chunks = encode(&facts);
+        assert_eq!(chunks.len(), 1);
+        println!("10,000 facts: {} bytes", chunks[0].len());
+        assert!(chunks[0].len() < 20 * 10_000, "{} bytes", chunks[0].len());
+        assert_eq!(decode_all(&chunks), facts);
+    }
+
+    #[test]
+    fn many_facts_are_cut_into_chunks_that_stand_alone() {
+        let facts = regions(100_000, |i| 460_000_000_000_000_000 + i * 262_144);
+        let chunks = encode(&facts);
+        assert!(chunks.len() > 1);
+        assert!(chunks.iter().all(|chunk| chunk.len() < crate::store::MAX_VALUE_BYTES));
+        assert_eq!(decode_all(&chunks), facts);
+        let mut last = Vec::new();
+        decode(&chunks[chunks.len() - 1], &mut last).unwrap();
+        assert_eq!(last[..], facts[facts.len() - last.len()..]);
+    }
+
+    #[test]
+    fn a_publication_with_a_missing_chunk_is_not_complete() {
+        let name = TaskName::new("t").unwrap();
+        let facts = regions(100_000, |i| 460_000_000_000_000_000 + i * 262_144);
+        let record = |(i, value): (usize, Bytes)| KeyValue {
+            key: keys::fact(&name, Incarnation(1), 2, 3, 4, i),
+            value,
+            create_revision: 1,
+            mod_revision: 1,
+            version: 1,
+            lease: None,
+        };
+        let records: Vec<KeyValue> = encode(&facts).into_iter().enumerate().map(record).collect();
+        let whole = read(&records).unwrap();
+        assert_eq!((whole.len(), whole[0].complete, &whole[0].facts), (1, true, &facts));
+        assert_eq!((whole[0].store_id, whole[0].order), (2, (3, 4)));
+        for missing in 0..records.len() {
+            let mut some = records.clone();
+            some.remove(missing);
+            let part = read(&some).unwrap();
+            assert_eq!((part[0].complete, part[0].facts.len(), part[0].keys.len()), (false, 0, some.len()));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn facts_round_trip(facts in proptest::collection::vec(any_fact(), 0..20)) {
+            let chunks = encode(&facts);
+            prop_assert_eq!(decode_all(&chunks), facts.clone());
+            prop_assert_eq!(encode(&facts), chunks);
+        }
+
+        #[test]
+        fn no_input_makes_the_decoder_panic(input: Vec<u8>, facts in proptest::collection::vec(any_fact(), 1..5), at: usize, bit in 0..8) {
+            let _ = decode(&input, &mut Vec::new());
+            let _ = decode(&[&[1, 0, 1], &input[..]].concat(), &mut Vec::new());
+            let mut damaged = encode(&facts)[0].to_vec();
+            let at = at % damaged.len();
+            damaged[at] ^= 1 << bit;
+            let _ = decode(&damaged, &mut Vec::new());
+            prop_assert!(decode(&damaged[..0], &mut Vec::new()).is_err());
+        }
+    }
+}

@@ -206,3 +206,65 @@ fn take_lease(input: &mut &[u8]) -> Result<(LeaseId, Lease), CodecError> {
 fn take_lease_id(input: &mut &[u8]) -> Result<Option<LeaseId>, CodecError> {
     Ok(Some(take_var_u64(input)?).filter(|id| *id != 0).map(LeaseId))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_op() -> impl Strategy<Value = Op> {
+        let bytes = || any::<Vec<u8>>().prop_map(Bytes::from);
+        let lease = || (1..u64::MAX).prop_map(LeaseId);
+        prop_oneof![
+            (bytes(), bytes(), proptest::option::of(lease())).prop_map(|(key, value, lease)| Op::Put {
+                key,
+                value,
+                lease
+            }),
+            bytes().prop_map(Op::Delete),
+            (lease(), any::<u64>(), any::<u64>())
+                .prop_map(|(id, ttl_ms, expires_ms)| Op::Lease(id, Lease { ttl_ms, expires_ms })),
+            lease().prop_map(Op::DropLease),
+        ]
+    }
+
+    fn payload(frame: &[u8]) -> &[u8] {
+        let Found::Frame { payload, len } = find(frame) else { panic!("no frame") };
+        assert_eq!(len, frame.len());
+        payload
+    }
+
+    proptest! {
+        #[test]
+        fn changes_and_the_states_they_make_round_trip(ops in proptest::collection::vec(any_op(), 0..8)) {
+            let change = Change { revision: 1, ops };
+            let bytes = encode_change(&change);
+            let Ok(Payload::Change(read)) = decode(payload(&bytes)) else { panic!("no change") };
+            prop_assert_eq!(&read, &change);
+            let mut state = State::default();
+            state.apply(change);
+            let bytes = encode_snapshot(&state);
+            let Ok(Payload::Snapshot(read)) = decode(payload(&bytes)) else { panic!("no snapshot") };
+            prop_assert_eq!(
+                (read.revision, &read.keys, &read.leases, read.last_lease),
+                (state.revision, &state.keys, &state.leases, state.last_lease)
+            );
+        }
+
+        #[test]
+        fn a_damaged_frame_is_none(ops in proptest::collection::vec(any_op(), 0..4), at: usize, bit in 0..8) {
+            let mut bytes = encode_change(&Change { revision: 1, ops });
+            let at = at % bytes.len();
+            bytes[at] ^= 1 << bit;
+            prop_assert!(matches!(find(&bytes), Found::Nothing));
+        }
+
+        #[test]
+        fn no_input_makes_the_decoder_panic(input: Vec<u8>, kind in 0..3u8) {
+            let _ = find(&input);
+            let _ = any_frame(&input);
+            let _ = decode(&input);
+            let _ = decode(&[&[kind], &input[..]].concat());
+        }
+    }
+}
