@@ -221,7 +221,7 @@ mod tests {
             let _ = decode(&[&[1, 0, 1], &input[..]].concat(), &mut Vec::new());
             let mut damaged = encode(&facts)[0].to_vec();
             let at = at % damaged.len();
-            damaged[at] ^= 1 << bit;
+            damaged[at] ^= 1u8 << bit;
             let _ = decode(&damaged, &mut Vec::new());
             prop_assert!(decode(&damaged[..0], &mut Vec::new()).is_err());
         }

@@ -1,5 +1,7 @@
 //! One suite for every store: memory; a directory; a directory through two instances that take turns.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests fail by panicking")]
+
 mod conformance {
     pub(super) mod setup;
     pub(super) mod suite;

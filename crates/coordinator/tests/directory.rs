@@ -1,5 +1,7 @@
 //! What only a directory can suffer: crashes between any two bytes, damage, leftovers, other processes' files.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests fail by panicking")]
+
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;

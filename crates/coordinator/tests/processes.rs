@@ -1,5 +1,7 @@
 //! Several processes in one directory. This test has its own `main`: run with an argument it is one of the workers.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests fail by panicking")]
+
 use std::env;
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};

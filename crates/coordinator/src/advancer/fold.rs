@@ -26,6 +26,8 @@ pub(crate) struct Memory {
     edition: u64,
     cover_keys: Vec<Bytes>,
     pub(crate) holder: Option<Holder>,
+    /// The checkpoint that this advancer has persisted last.
+    persisted: Option<Ts>,
     /// Up to where GC is held, and since when.
     pub(crate) gc_held: Option<(Ts, Instant)>,
 }
@@ -49,7 +51,7 @@ impl Memory {
     /// Reads what is persisted.
     pub(crate) fn load(tasks: &Tasks, task: &Task) -> Result<Self, CoordinatorError> {
         let Persisted { cover, edition, keys } = cover::read(&tasks.store().list(&keys::covers(task))?.0)?;
-        Ok(Memory { cover, edition, cover_keys: keys, holder: tasks.holder(task)?, gc_held: None })
+        Ok(Memory { cover, edition, cover_keys: keys, holder: tasks.holder(task)?, persisted: None, gc_held: None })
     }
 
     /// Folds the publications that wait, moves the checkpoint and persists both.
@@ -64,6 +66,9 @@ impl Memory {
         let global = tasks.store().get(&keys::central_global(&task.name))?;
         let persisted = global.as_ref().map(record::read_ts).transpose()?;
         let before = persisted.unwrap_or(Ts::ZERO).max(task.start_ts);
+        if waiting.is_empty() && persisted.is_some() && persisted == self.persisted {
+            return Ok(Folded { before, checkpoint: before, publications: 0, facts: 0 });
+        }
         let mut count = 0;
         for fact in waiting.iter().flat_map(|w| &w.facts) {
             self.cover.insert(&fact.range, fact.checkpoint);
@@ -77,6 +82,7 @@ impl Memory {
             self.cover.prune(checkpoint);
             self.persist(tasks, task, office, global.as_ref(), plan)?;
         }
+        self.persisted = Some(checkpoint);
         Ok(Folded { before, checkpoint, publications, facts: count })
     }
 

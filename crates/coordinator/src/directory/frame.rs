@@ -255,7 +255,7 @@ mod tests {
         fn a_damaged_frame_is_none(ops in proptest::collection::vec(any_op(), 0..4), at: usize, bit in 0..8) {
             let mut bytes = encode_change(&Change { revision: 1, ops });
             let at = at % bytes.len();
-            bytes[at] ^= 1 << bit;
+            bytes[at] ^= 1u8 << bit;
             prop_assert!(matches!(find(&bytes), Found::Nothing));
         }
 
