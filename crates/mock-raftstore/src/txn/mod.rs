@@ -24,4 +24,4 @@ pub use executor::Percolator;
 pub use latches::Latches;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

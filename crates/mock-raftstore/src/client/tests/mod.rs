@@ -1,1 +1,5 @@
-//! x
+//! Tests of the client against a cluster that misbehaves on demand.
+
+mod cluster;
+mod outcomes;
+mod transactions;

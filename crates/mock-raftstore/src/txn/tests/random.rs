@@ -4,65 +4,28 @@
 //! while, requests come twice and late, clients die at any step, transactions outlive their locks, and everybody resolves the locks that they meet.
 //! In the end the write records are the history, and every read that was ever answered must be the one of the history.
 
+mod check;
+mod machine;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use logtide_model::mvcc::{Lock, Write, WriteKind};
-use logtide_model::{Cf, Ts, decode_raw_key, split_ts};
+use logtide_model::mvcc::Lock;
+use logtide_model::{Cf, Ts, decode_raw_key};
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
 use super::store::{Data, Store};
-use crate::rpc::{
-    CheckTxnStatus, Command, KeyError, KvResponse, LockInfo, Mutation, MutationKind, Plan, Prewrite, SecondaryStatus,
-    TxnStatus,
-};
+use crate::rpc::{CheckTxnStatus, Command, KeyError, KvResponse, LockInfo, Plan, Prewrite, SecondaryStatus, TxnStatus};
 use crate::txn::Latches;
+use check::{check, history};
+use machine::{Machine, Phase, mutations};
 
 const ACCOUNTS: u8 = 8;
 const START: i64 = 100;
 /// Locks live at most so long, in ms; a transaction needs 20 to 80.
 const TTL: u64 = 40;
-
-/// How a transaction commits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Mode {
-    pessimistic: bool,
-    async_commit: bool,
-    one_pc: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Lock,
-    Read,
-    Prewrite(usize),
-    Commit(usize),
-    Rollback,
-    Over,
-}
-
-/// A transaction and where it is.
-#[derive(Debug)]
-struct Machine {
-    mode: Mode,
-    start_ts: Ts,
-    ttl: u64,
-    /// The accounts, the primary first.
-    keys: Vec<Vec<u8>>,
-    for_update_ts: Ts,
-    read: BTreeMap<Vec<u8>, i64>,
-    writes: BTreeMap<Vec<u8>, i64>,
-    phase: Phase,
-    commit_ts: Ts,
-    /// The command that is in flight.
-    waits_for: Option<u64>,
-    answer: Option<KvResponse>,
-    bypass: Vec<Ts>,
-    /// What its client knows in the end.
-    outcome: Option<Option<Ts>>,
-}
 
 /// A read that was answered.
 struct Read {
@@ -86,8 +49,19 @@ struct World {
     reads: Vec<Read>,
     /// Barriers, with what was applied then.
     barriers: Vec<(Ts, Data)>,
-    /// All that ever began: start ts to intended writes and what the client knows.
-    begun: BTreeMap<Ts, (BTreeMap<Vec<u8>, i64>, Option<Option<Ts>>, Ts)>,
+    /// All that ever began, by start ts.
+    begun: BTreeMap<Ts, Begun>,
+}
+
+/// What is known of a transaction without looking at the records.
+#[derive(Clone, Debug)]
+struct Begun {
+    /// What it means to write.
+    writes: BTreeMap<Vec<u8>, i64>,
+    /// What its client knows: committed there, not committed, or nothing.
+    outcome: Option<Option<Ts>>,
+    /// As of when it read what it writes.
+    read_ts: Ts,
 }
 
 fn account(n: u8) -> Vec<u8> {
@@ -128,7 +102,8 @@ impl World {
         let KvResponse::Prewrite { one_pc_commit_ts, .. } = world.store.run(Command::Prewrite(request)) else {
             panic!("the first transaction failed")
         };
-        world.begun.insert(start_ts, (writes, Some(Some(one_pc_commit_ts)), start_ts));
+        let outcome = Some(Some(one_pc_commit_ts));
+        world.begun.insert(start_ts, Begun { writes, outcome, read_ts: start_ts });
         world
     }
 
@@ -245,182 +220,6 @@ impl World {
         assert_eq!(done, KvResponse::Done);
     }
 
-    fn begin(&mut self) -> Machine {
-        let start_ts = self.tso();
-        let mut keys: Vec<Vec<u8>> = Vec::new();
-        while keys.len() < 2 + usize::from(start_ts.get() % 2 == 0) {
-            let key = account(self.rng.random_range(0..ACCOUNTS));
-            if !keys.contains(&key) {
-                keys.push(key);
-            }
-        }
-        let mode = Mode {
-            pessimistic: self.rng.random_bool(0.3),
-            async_commit: self.rng.random_bool(0.5),
-            one_pc: self.rng.random_bool(0.3),
-        };
-        let phase = if mode.pessimistic { Phase::Lock } else { Phase::Read };
-        self.begun.insert(start_ts, (BTreeMap::new(), None, start_ts));
-        Machine {
-            mode,
-            start_ts,
-            ttl: self.rng.random_range(1..=TTL),
-            keys,
-            for_update_ts: Ts::ZERO,
-            read: BTreeMap::new(),
-            writes: BTreeMap::new(),
-            phase,
-            commit_ts: Ts::ZERO,
-            waits_for: None,
-            answer: None,
-            bypass: Vec::new(),
-            outcome: None,
-        }
-    }
-
-    /// One step of a machine: send its command, or take its answer.
-    fn step(&mut self, m: &mut Machine) {
-        if let Some(id) = m.waits_for {
-            match self.answers.remove(&id) {
-                Some(answer) => (m.waits_for, m.answer) = (None, Some(answer)),
-                None => return self.apply_some(),
-            }
-        }
-        match m.answer.take() {
-            Some(answer) => self.take(m, answer),
-            // Time passes between asking for a timestamp and using it.
-            None if m.phase == Phase::Lock && m.for_update_ts.is_zero() => m.for_update_ts = self.tso(),
-            None if m.phase == Phase::Commit(0) && m.commit_ts.is_zero() => m.commit_ts = self.tso(),
-            None if m.phase != Phase::Over => {
-                let command = self.command(m);
-                if matches!(m.phase, Phase::Lock | Phase::Prewrite(_)) && self.rng.random_bool(0.2) {
-                    self.late.push(command.clone());
-                }
-                m.waits_for = Some(self.send(command));
-            }
-            None => {}
-        }
-        self.begun.insert(m.start_ts, (m.writes.clone(), m.outcome, m.for_update_ts.max(m.start_ts)));
-    }
-
-    fn command(&mut self, m: &mut Machine) -> Command {
-        let start_ts = m.start_ts;
-        match m.phase {
-            Phase::Lock => {
-                let (keys, primary) = (m.keys.clone(), m.keys[0].clone());
-                Command::PessimisticLock { keys, primary, start_ts, for_update_ts: m.for_update_ts, ttl: m.ttl }
-            }
-            Phase::Read => {
-                let key = m.keys[m.read.len()].clone();
-                Command::Get { key, ts: start_ts, bypass: m.bypass.clone() }
-            }
-            Phase::Prewrite(n) => {
-                let all = mutations(&m.writes, m.mode.pessimistic);
-                let one_pc = m.mode.one_pc;
-                let part = if one_pc { all } else { all.into_iter().filter(|x| x.key == m.keys[n]).collect() };
-                let first = one_pc || n == 0;
-                let async_commit = m.mode.async_commit;
-                Command::Prewrite(Prewrite {
-                    mutations: part,
-                    primary: m.keys[0].clone(),
-                    start_ts,
-                    ttl: m.ttl,
-                    txn_size: m.keys.len() as u64,
-                    for_update_ts: m.for_update_ts,
-                    min_commit_ts: if one_pc || async_commit { self.tso().next() } else { Ts::ZERO },
-                    // Now and then a limit that is too low already.
-                    max_commit_ts: if self.rng.random_bool(0.1) { start_ts } else { Ts::ZERO },
-                    async_commit,
-                    secondaries: if async_commit && first { m.keys[1..].to_vec() } else { Vec::new() },
-                    one_pc,
-                })
-            }
-            Phase::Commit(n) => Command::Commit { keys: vec![m.keys[n].clone()], start_ts, commit_ts: m.commit_ts },
-            Phase::Rollback | Phase::Over => Command::Rollback { keys: m.keys.clone(), start_ts },
-        }
-    }
-
-    fn take(&mut self, m: &mut Machine, answer: KvResponse) {
-        match answer {
-            KvResponse::PessimisticLock { values } => {
-                m.read = m.keys.iter().cloned().zip(values.iter().map(|v| money(v.as_ref().unwrap()))).collect();
-                m.phase = Phase::Prewrite(0);
-                self.choose(m);
-            }
-            KvResponse::Get { value } => {
-                let (key, value) = (m.keys[m.read.len()].clone(), money(&value.unwrap()));
-                self.reads.push(Read { key: key.clone(), ts: m.start_ts, value });
-                m.read.insert(key, value);
-                if m.read.len() == m.keys.len() {
-                    m.phase = Phase::Prewrite(0);
-                    self.choose(m);
-                }
-            }
-            KvResponse::Prewrite { min_commit_ts, one_pc_commit_ts } => {
-                self.prewritten(m, min_commit_ts, one_pc_commit_ts)
-            }
-            KvResponse::Commit { commit_ts } => {
-                m.outcome = Some(Some(commit_ts));
-                let Phase::Commit(n) = m.phase else { panic!("{m:?}") };
-                m.phase = if n + 1 < m.keys.len() { Phase::Commit(n + 1) } else { Phase::Over };
-            }
-            KvResponse::Done => (m.phase, m.outcome) = (Phase::Over, Some(None)),
-            KvResponse::Errors(errors) => errors.into_iter().for_each(|error| self.fail(m, error)),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Moves money from the primary to the others.
-    fn choose(&mut self, m: &mut Machine) {
-        let amount = self.rng.random_range(1..10);
-        m.writes = m.read.iter().map(|(key, money)| (key.clone(), money + amount)).collect();
-        let primary = m.writes.get_mut(&m.keys[0]).unwrap();
-        *primary -= amount * m.keys.len() as i64;
-    }
-
-    fn prewritten(&mut self, m: &mut Machine, min_commit_ts: Ts, one_pc_commit_ts: Ts) {
-        let Phase::Prewrite(n) = m.phase else { panic!("{m:?}") };
-        if !one_pc_commit_ts.is_zero() {
-            (m.outcome, m.phase) = (Some(Some(one_pc_commit_ts)), Phase::Over);
-            return;
-        }
-        m.mode.async_commit &= !min_commit_ts.is_zero();
-        m.commit_ts = m.commit_ts.max(min_commit_ts);
-        if !m.mode.one_pc && n + 1 < m.keys.len() {
-            m.phase = Phase::Prewrite(n + 1);
-            return;
-        }
-        m.phase = Phase::Commit(0);
-        if m.mode.async_commit {
-            m.outcome = Some(Some(m.commit_ts));
-        } else {
-            m.commit_ts = Ts::ZERO;
-        }
-    }
-
-    fn fail(&mut self, m: &mut Machine, error: KeyError) {
-        match error {
-            KeyError::Locked(lock) => {
-                let reader_ts = if m.phase == Phase::Read { m.start_ts } else { Ts::ZERO };
-                let mut bypass = std::mem::take(&mut m.bypass);
-                self.resolve(&lock, reader_ts, &mut bypass);
-                m.bypass = bypass;
-            }
-            KeyError::WriteConflict { .. } if m.phase == Phase::Lock => m.for_update_ts = Ts::ZERO,
-            KeyError::CommitTsExpired { .. } => m.commit_ts = Ts::ZERO,
-            KeyError::Committed { commit_ts, .. } => {
-                (m.outcome, m.commit_ts, m.phase) = (Some(Some(commit_ts)), commit_ts, Phase::Commit(0));
-            }
-            // Somebody finished the commit, or took the transaction for dead.
-            KeyError::RolledBack { .. } | KeyError::LockNotFound { .. } if matches!(m.phase, Phase::Commit(_)) => {
-                assert_eq!(m.phase, Phase::Commit(0), "a secondary of a committed transaction is rolled back");
-                assert!(!m.mode.async_commit, "an async commit that was decided is rolled back");
-                m.phase = Phase::Rollback;
-            }
-            _ => m.phase = Phase::Rollback,
-        }
-    }
-
     /// Reads all accounts at a fresh ts.
     fn audit(&mut self) {
         let ts = self.tso();
@@ -473,99 +272,6 @@ impl World {
                 pessimistic: false,
             };
             self.resolve(&info, Ts::ZERO, &mut Vec::new());
-        }
-    }
-}
-
-fn mutations(writes: &BTreeMap<Vec<u8>, i64>, pessimistic: bool) -> Vec<Mutation> {
-    let put = |(key, money): (&Vec<u8>, &i64)| Mutation {
-        key: key.clone(),
-        kind: MutationKind::Put(as_value(key, *money)),
-        pessimistic,
-    };
-    writes.iter().map(put).collect()
-}
-
-/// Key to commit ts to (start ts, money).
-type History = BTreeMap<Vec<u8>, BTreeMap<Ts, (Ts, i64)>>;
-
-fn history(data: &Data) -> History {
-    let mut history = History::new();
-    for (key, bytes) in data.cf(Cf::Write) {
-        let (user, commit_ts) = split_ts(key).unwrap();
-        let write = Write::parse(bytes).unwrap();
-        if write.kind != WriteKind::Put {
-            assert_eq!(write.kind, WriteKind::Rollback, "nobody deletes or only locks here");
-            continue;
-        }
-        let mut long_key = user.to_vec();
-        logtide_model::append_ts(&mut long_key, write.start_ts);
-        let value = match write.short_value {
-            Some(value) => Bytes::copy_from_slice(value),
-            None => data.cf(Cf::Default)[&long_key].clone(),
-        };
-        let versions: &mut BTreeMap<_, _> = history.entry(decode_raw_key(user).unwrap()).or_default();
-        versions.insert(commit_ts, (write.start_ts, money(&value)));
-    }
-    history
-}
-
-/// Checks what the world left behind.
-fn check(world: &World) {
-    let history = history(&world.store.data);
-    let mut committed: BTreeMap<Ts, BTreeMap<Vec<u8>, (Ts, i64)>> = BTreeMap::new();
-    for (key, versions) in &history {
-        for (commit_ts, (start_ts, money)) in versions {
-            committed.entry(*start_ts).or_default().insert(key.clone(), (*commit_ts, *money));
-        }
-    }
-    check_atomic(world, &committed);
-    for read in &world.reads {
-        let (_, (_, value)) = history[&read.key].range(..=read.ts).next_back().unwrap();
-        assert_eq!(read.value, *value, "{:?} at {}", read.key, read.ts);
-    }
-    // No lost updates: nobody committed to a key between a transaction's reading and its own commit.
-    for versions in history.values() {
-        let mut before = Ts::ZERO;
-        for (commit_ts, (start_ts, _)) in versions {
-            assert!(
-                before <= world.begun[start_ts].2,
-                "{start_ts} overwrote a version of {before} that it had not read"
-            );
-            before = *commit_ts;
-        }
-    }
-    for (barrier, applied) in &world.barriers {
-        check_barrier(*barrier, applied, &history);
-    }
-}
-
-/// A transaction is on all its keys, at one ts, with its values, or on none; and its client was told the truth.
-fn check_atomic(world: &World, committed: &BTreeMap<Ts, BTreeMap<Vec<u8>, (Ts, i64)>>) {
-    for (start_ts, (writes, outcome, _)) in &world.begun {
-        match committed.get(start_ts) {
-            Some(records) => {
-                let values: BTreeMap<_, _> = records.iter().map(|(key, (_, money))| (key.clone(), *money)).collect();
-                assert_eq!(&values, writes, "{start_ts}");
-                let at: BTreeSet<_> = records.values().map(|(ts, _)| *ts).collect();
-                assert_eq!(at.len(), 1, "{start_ts} committed at {at:?}");
-                assert!(at.first() > Some(start_ts));
-                assert!(outcome.is_none_or(|known| known.as_ref() == at.first()), "{start_ts}: {outcome:?}, {at:?}");
-            }
-            None => assert!(!matches!(outcome, Some(Some(_))), "{start_ts} was told to be committed"),
-        }
-    }
-}
-
-/// H2: what is committed at or below a barrier had its lock or its record applied then.
-fn check_barrier(barrier: Ts, applied: &Data, history: &History) {
-    let lock = |(key, bytes): (&Vec<u8>, &Bytes)| (decode_raw_key(key).unwrap(), Lock::peek(bytes).unwrap().1);
-    let locks: BTreeSet<_> = applied.cf(Cf::Lock).iter().map(lock).collect();
-    let before = super::random::history(applied);
-    for (key, versions) in history {
-        for (commit_ts, (start_ts, _)) in versions.range(..=barrier) {
-            let there = before.get(key).is_some_and(|v| v.contains_key(commit_ts));
-            assert!(there || locks.contains(&(key.clone(), *start_ts)), "{start_ts} came below the barrier {barrier}");
         }
     }
 }
