@@ -183,6 +183,7 @@ impl Pd {
     }
 
     /// Waits until the directory (as [`Pd::regions`] has it) is as wished; false if that takes longer than `deadline`.
+    /// `wish` is called with the directory locked: it must not ask for it again.
     pub fn wait(&self, deadline: Instant, wish: impl Fn(&[(Region, StoreId, Term)]) -> bool) -> bool {
         let mut state = self.0.state.lock();
         while !wish(&state.directory()) {

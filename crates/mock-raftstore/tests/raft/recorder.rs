@@ -1,0 +1,137 @@
+//! An observer that holds the host to contract H1 and keeps what it was told.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use logtide_model::{ApplyBatch, Cf, Op, RaftObserver, Region, RegionChange, RegionId, Role, StoreId, Term, Ts, split_ts};
+use parking_lot::Mutex;
+
+/// Orders what the recorders of all stores are told, and what tests do in between.
+#[derive(Clone, Default)]
+pub(crate) struct Sequence(Arc<AtomicU64>);
+
+impl Sequence {
+    pub(crate) fn next(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::SeqCst)
+    }
+}
+
+/// A commit record that was told while its store led the region.
+pub(crate) struct ToldCommit {
+    pub(crate) seq: u64,
+    pub(crate) commit_ts: Ts,
+}
+
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// Region → the last index told.
+    pub(crate) last: BTreeMap<RegionId, u64>,
+    /// (Region, first index, last index) → what the ops were, as a hash.
+    pub(crate) batches: Vec<(RegionId, u64, u64, Vec<Op>)>,
+    pub(crate) leading: BTreeMap<RegionId, Term>,
+    pub(crate) commits: Vec<ToldCommit>,
+    pub(crate) splits: usize,
+    pub(crate) violations: Vec<String>,
+    pub(crate) hash: DefaultHasher,
+}
+
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    store: StoreId,
+    sequence: Sequence,
+    pub(crate) seen: Arc<Mutex<Seen>>,
+    /// Called for every batch, before it is noted.
+    hook: Arc<Mutex<Option<Hook>>>,
+}
+
+type Hook = Box<dyn FnMut(&[Op]) + Send>;
+
+impl Recorder {
+    pub(crate) fn new(store: StoreId, sequence: &Sequence) -> Recorder {
+        Recorder { store, sequence: sequence.clone(), seen: Arc::default(), hook: Arc::default() }
+    }
+
+    pub(crate) fn set_hook(&self, hook: impl FnMut(&[Op]) + Send + 'static) {
+        *self.hook.lock() = Some(Box::new(hook));
+    }
+
+    /// All ops told of a region, in order.
+    pub(crate) fn ops(&self, region_id: RegionId) -> Vec<Op> {
+        let seen = self.seen.lock();
+        seen.batches.iter().filter(|b| b.0 == region_id).flat_map(|b| b.3.clone()).collect()
+    }
+
+    pub(crate) fn assert_clean(&self) {
+        let seen = self.seen.lock();
+        assert!(seen.violations.is_empty(), "store {}: {:#?}", self.store, seen.violations);
+    }
+
+    pub(crate) fn digest(&self) -> u64 {
+        self.seen.lock().hash.finish()
+    }
+}
+
+impl RaftObserver for Recorder {
+    fn on_apply(&self, batch: &ApplyBatch<'_>) {
+        if let Some(hook) = &mut *self.hook.lock() {
+            hook(batch.ops);
+        }
+        let mut seen = self.seen.lock();
+        let seen = &mut *seen;
+        (batch.region_id, batch.term, batch.first_index, batch.last_index, batch.epoch).hash(&mut seen.hash);
+        format!("{:?}", batch.ops).hash(&mut seen.hash);
+        let expected = seen.last.insert(batch.region_id, batch.last_index).map(|last| last + 1);
+        if expected.is_some_and(|e| e != batch.first_index) || batch.last_index < batch.first_index {
+            seen.violations.push(format!(
+                "region {}: told {}..={}, expected {expected:?}",
+                batch.region_id, batch.first_index, batch.last_index
+            ));
+        }
+        if seen.leading.contains_key(&batch.region_id) {
+            for op in batch.ops {
+                if let Op::Put { cf: Cf::Write, key, .. } = op {
+                    let (_, commit_ts) = split_ts(key).unwrap();
+                    seen.commits.push(ToldCommit { seq: self.sequence.next(), commit_ts });
+                }
+            }
+        }
+        seen.batches.push((batch.region_id, batch.first_index, batch.last_index, batch.ops.to_vec()));
+    }
+
+    fn on_leadership(&self, region: &Region, term: Term, role: Role) {
+        let mut seen = self.seen.lock();
+        let seen = &mut *seen;
+        (region.id, term, role == Role::Leader).hash(&mut seen.hash);
+        let before = seen.leading.get(&region.id).copied();
+        match role {
+            Role::Leader => {
+                if before.is_some() {
+                    seen.violations.push(format!("region {}: leader in {term} without leaving {before:?}", region.id));
+                }
+                seen.leading.insert(region.id, term);
+            }
+            Role::Follower => {
+                if before.is_none() {
+                    seen.violations.push(format!("region {}: follower in {term} without having led", region.id));
+                }
+                seen.leading.remove(&region.id);
+            }
+        }
+    }
+
+    fn on_region_changed(&self, change: &RegionChange) {
+        let mut seen = self.seen.lock();
+        let seen = &mut *seen;
+        format!("{change:?}").hash(&mut seen.hash);
+        let RegionChange::Split { parent, children, leader, term } = change else { return };
+        seen.splits += 1;
+        if *leader != (seen.leading.get(&parent.id) == Some(term)) {
+            seen.violations.push(format!("split of {}: leader {leader}, but told {:?}", parent.id, seen.leading));
+        }
+        if children.iter().any(|c| seen.last.contains_key(&c.id)) {
+            seen.violations.push(format!("split of {}: a child applied before it was told", parent.id));
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Random schedules on the step driver, by seed: writes, ticks, deliveries in any order, loss, partitions, transfers,
+//! splits, restarts. What must hold at every point is checked on the way, the rest at the end.
+
+use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use logtide_mock_raftstore::cluster::Ticket;
+use logtide_mock_raftstore::pd::ManualClock;
+use logtide_mock_raftstore::rpc::{Command, KvRequest, KvResponse, Mutation, MutationKind, Prewrite};
+use logtide_mock_raftstore::transport::Faults;
+use logtide_mock_raftstore::{Cluster, ClusterConfig, Driver};
+use logtide_model::{Op, StoreId, Ts, encode_raw_key};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::recorder::{Recorder, Sequence};
+
+/// A barrier that a store gave.
+struct Barrier {
+    store: StoreId,
+    ts: Ts,
+    seq: u64,
+}
+
+struct Schedule {
+    cluster: Cluster,
+    clock: ManualClock,
+    rng: SmallRng,
+    sequence: Sequence,
+    /// Recorders of the store's present life, and of those before.
+    recorders: BTreeMap<StoreId, Recorder>,
+    past: Vec<(StoreId, Recorder)>,
+    stopped: Option<StoreId>,
+    tickets: Vec<(StoreId, Vec<u8>, Ticket)>,
+    /// Raw keys whose write was acknowledged, with the ts of the commit.
+    acknowledged: Vec<(Vec<u8>, Ts)>,
+    barriers: Vec<Barrier>,
+    writes: u64,
+}
+
+impl Schedule {
+    fn new(seed: u64) -> Schedule {
+        let (sequence, clock) = (Sequence::default(), ManualClock::new(1_000_000));
+        let recorders: BTreeMap<_, _> = (1..=3).map(|s| (s, Recorder::new(s, &sequence))).collect();
+        let mut config = ClusterConfig::memory(Driver::Steps);
+        config.seed = seed;
+        config.clock = Arc::new(clock.clone());
+        config.split_keys = vec![b"k3".to_vec(), b"k6".to_vec()];
+        config.observers = recorders.iter().map(|(s, r)| (*s, vec![Arc::new(r.clone()) as _])).collect();
+        let cluster = Cluster::start(config).unwrap();
+        cluster.network().set_faults(Faults { drop: 0.08, duplicate: 0.08, delay: 0.2, max_delay: 6 });
+        Schedule {
+            cluster,
+            clock,
+            rng: SmallRng::seed_from_u64(seed),
+            sequence,
+            recorders,
+            past: Vec::new(),
+            stopped: None,
+            tickets: Vec::new(),
+            acknowledged: Vec::new(),
+            barriers: Vec::new(),
+            writes: 0,
+        }
+    }
+
+    fn steps(&self) -> logtide_mock_raftstore::Steps {
+        self.cluster.steps().unwrap().clone()
+    }
+
+    fn turn(&mut self) {
+        let store = self.rng.random_range(1..=3);
+        match self.rng.random_range(0..1000) {
+            0..420 => drop(self.steps().step(store)),
+            420..760 => {
+                let flying = self.steps().flying();
+                // Mostly in order, as a network does; sometimes whatever is there.
+                let any = self.rng.random_bool(0.2);
+                let wanted = flying.iter().position(|f| f.late == 0).filter(|_| !any);
+                let n = wanted.unwrap_or_else(|| self.rng.random_range(0..flying.len().max(1)));
+                self.steps().deliver(n);
+            }
+            760..830 => {
+                self.clock.advance(1);
+                self.steps().tick_all();
+            }
+            830..930 => self.write(),
+            930..960 => self.barrier(store),
+            960..972 => drop(self.random_region().map(|(id, _)| self.cluster.transfer_leader(id, store))),
+            972..980 => self.split(),
+            980..988 => self.partition(store),
+            988..994 => self.cluster.partition(&[]),
+            _ => self.restart(store),
+        }
+        self.collect();
+    }
+
+    fn random_region(&mut self) -> Option<(u64, StoreId)> {
+        let regions = self.cluster.pd().regions();
+        let (region, leader, _) = regions.get(self.rng.random_range(0..regions.len()))?;
+        Some((region.id, *leader))
+    }
+
+    fn write(&mut self) {
+        self.writes += 1;
+        let raw = format!("k{}", self.rng.random_range(0..10)).into_bytes();
+        let raw = [&raw[..], &self.writes.to_be_bytes()].concat();
+        let (region, leader) = self.cluster.rpc().locate(&raw);
+        let start_ts = self.cluster.pd().tso().unwrap();
+        let mutation = Mutation {
+            key: raw.clone(),
+            kind: MutationKind::Put(Bytes::from(format!("value {}", self.writes))),
+            pessimistic: false,
+        };
+        let command = Command::Prewrite(Prewrite {
+            mutations: vec![mutation],
+            primary: raw.clone(),
+            start_ts,
+            ttl: 1000,
+            txn_size: 1,
+            async_commit: true,
+            one_pc: true,
+            ..Prewrite::default()
+        });
+        let request = KvRequest { region_id: region.id, epoch: region.epoch, command };
+        self.tickets.push((leader, raw, self.cluster.submit(leader, request)));
+    }
+
+    fn barrier(&mut self, store: StoreId) {
+        if let Ok(ts) = self.cluster.host(store).commit_barrier() {
+            self.barriers.push(Barrier { store, ts, seq: self.sequence.next() });
+        }
+    }
+
+    fn split(&mut self) {
+        let raw = format!("k{}{}", self.rng.random_range(0..10), self.rng.random_range(0..10)).into_bytes();
+        if self.cluster.pd().regions().len() < 8 {
+            // Blocks until the network is quiet; whether it came about does not matter.
+            drop(self.cluster.split_region(&raw));
+        }
+    }
+
+    fn partition(&mut self, store: StoreId) {
+        let others = (1..=3).filter(|s| *s != store).collect();
+        self.cluster.partition(&[[store].into(), others]);
+    }
+
+    fn restart(&mut self, store: StoreId) {
+        if let Some(stopped) = self.stopped.take() {
+            let recorder = Recorder::new(stopped, &self.sequence);
+            self.cluster.restart_store(stopped, vec![Arc::new(recorder.clone())]).unwrap();
+            self.recorders.insert(stopped, recorder);
+            return;
+        }
+        self.cluster.stop_store(store);
+        self.past.extend(self.recorders.remove(&store).map(|r| (store, r)));
+        // Its engine is what it was; barriers of a life that is over say nothing about the next.
+        self.barriers.retain(|b| b.store != store);
+        self.stopped = Some(store);
+    }
+
+    fn collect(&mut self) {
+        let tickets = std::mem::take(&mut self.tickets);
+        for (store, raw, ticket) in tickets {
+            match ticket.take() {
+                None => self.tickets.push((store, raw, ticket)),
+                Some(Ok(KvResponse::Prewrite { one_pc_commit_ts, .. })) if !one_pc_commit_ts.is_zero() => {
+                    self.acknowledged.push((raw, one_pc_commit_ts));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Ends all faults and lets everybody catch up.
+    fn end(&mut self) {
+        if self.stopped.is_some() {
+            self.restart(0);
+        }
+        self.cluster.heal();
+        // A leader that knows of no quorum needs an election; and followers the heartbeat that tells the commit index.
+        for _ in 0..120 {
+            self.steps().settle();
+            self.steps().tick_all();
+        }
+        assert!(self.cluster.wait_ready(Duration::ZERO));
+        self.steps().settle();
+        self.collect();
+    }
+
+    fn check_observers(&self) {
+        let mut told: BTreeMap<(u64, u64), String> = BTreeMap::new();
+        let all = self.recorders.values().chain(self.past.iter().map(|(_, r)| r));
+        for recorder in all {
+            recorder.assert_clean();
+            for (region, first, _, ops) in &recorder.seen.lock().batches {
+                // Batches differ by store, so only single entries can be compared one to one.
+                let ops = format!("{ops:?}");
+                if let Some(other) = told.insert((*region, *first), ops.clone()) {
+                    let (short, long) = if other.len() < ops.len() { (other, ops) } else { (ops, other) };
+                    let prefix = short.trim_end_matches(']');
+                    assert!(long.starts_with(prefix), "region {region} entry {first}: {short} against {long}");
+                }
+            }
+        }
+    }
+
+    fn check_barriers(&self) {
+        for barrier in &self.barriers {
+            let seen = self.recorders[&barrier.store].seen.lock();
+            let late = seen.commits.iter().find(|c| c.seq > barrier.seq && c.commit_ts <= barrier.ts);
+            let late = late.map(|c| c.commit_ts);
+            assert_eq!(late, None, "store {}: told after the barrier {} (H2)", barrier.store, barrier.ts);
+        }
+    }
+
+    fn check_data(&self) {
+        let leads: Vec<_> = self.cluster.pd().regions();
+        for (raw, commit_ts) in &self.acknowledged {
+            let encoded = encode_raw_key(raw);
+            let (region, leader, _) = leads.iter().find(|(r, ..)| r.range.contains(&encoded)).unwrap();
+            let snapshot = self.cluster.host(*leader).snapshot(region.id, region.epoch).unwrap();
+            let mut key = encoded;
+            logtide_model::append_ts(&mut key, *commit_ts);
+            assert!(snapshot.get(logtide_model::Cf::Write, &key).unwrap().is_some(), "{raw:?} is lost");
+        }
+    }
+
+    fn digest(&self) -> u64 {
+        let mut hash = std::hash::DefaultHasher::new();
+        for recorder in self.recorders.values() {
+            recorder.digest().hash(&mut hash);
+        }
+        self.acknowledged.hash(&mut hash);
+        format!("{:?}", self.cluster.pd().regions()).hash(&mut hash);
+        hash.finish()
+    }
+}
+
+struct Outcome {
+    digest: u64,
+    acknowledged: usize,
+    barriers: usize,
+    splits: usize,
+}
+
+fn run(seed: u64) -> Outcome {
+    let mut schedule = Schedule::new(seed);
+    for _ in 0..4000 {
+        schedule.turn();
+    }
+    schedule.end();
+    schedule.check_observers();
+    schedule.check_barriers();
+    schedule.check_data();
+    let splits = schedule.recorders.values().map(|r| r.seen.lock().splits).sum();
+    Outcome {
+        digest: schedule.digest(),
+        acknowledged: schedule.acknowledged.len(),
+        barriers: schedule.barriers.len(),
+        splits,
+    }
+}
+
+/// H1 (contiguous, in order, the same everywhere), H2, and that nothing acknowledged is lost.
+#[test]
+fn contracts_hold_under_faults() {
+    let (mut acknowledged, mut barriers, mut splits) = (0, 0, 0);
+    for seed in 0..24 {
+        let outcome = run(seed);
+        acknowledged += outcome.acknowledged;
+        barriers += outcome.barriers;
+        splits += outcome.splits;
+    }
+    assert!(acknowledged > 1000 && barriers > 500 && splits > 20, "{acknowledged} {barriers} {splits}: too tame");
+}
+
+#[test]
+fn a_seed_has_one_history() {
+    for seed in [3, 11] {
+        assert_eq!(run(seed).digest, run(seed).digest);
+    }
+    assert_ne!(run(3).digest, run(4).digest);
+}
+
+/// Contract H1, the other half: who wrote is answered after `on_apply` returned.
+#[test]
+fn the_proposer_is_answered_after_the_observer() {
+    let mut schedule = Schedule::new(1);
+    schedule.cluster.heal();
+    assert!(schedule.cluster.wait_ready(Duration::ZERO));
+    schedule.write();
+    let (store, raw, ticket) = schedule.tickets.pop().unwrap();
+    let ticket = Arc::new(ticket);
+    let encoded = encode_raw_key(&raw);
+    let (at_apply, told) = (ticket.clone(), Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+    let count = told.clone();
+    schedule.recorders[&store].set_hook(move |ops| {
+        let ours = |op: &Op| matches!(op, Op::Put { key, .. } if key.starts_with(&encoded));
+        if ops.iter().any(ours) {
+            assert!(at_apply.take().is_none(), "answered before the observer was told");
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+    });
+    schedule.steps().settle();
+    assert!(matches!(ticket.take(), Some(Ok(KvResponse::Prewrite { .. }))));
+    assert_eq!(told.load(std::sync::atomic::Ordering::SeqCst), 1);
+}
