@@ -1,60 +1,90 @@
 //! Raw tails, in chunks of one size that segments hand to each other: no copies while a tail grows, no fragmentation
-//! when thousands of them grow and empty.
-
-use logtide_format::encode_record;
+//! and no allocator when thousands of them grow and empty.
 
 /// Bytes of a chunk. Half a chunk per segment is lost on average.
 pub(crate) const CHUNK: usize = 4 << 10;
-/// Free chunks that are kept at most: 1 MiB.
-const KEEP: usize = 256;
+/// Bytes that are taken from the system at once.
+pub(crate) const SLAB: usize = 256 << 10;
 
-/// Free chunks.
+const CHUNKS_OF_SLAB: usize = SLAB / CHUNK;
+
+/// Chunks, by number, and which are free.
 #[derive(Debug, Default)]
 pub(crate) struct ChunkPool {
-    free: Vec<Vec<u8>>,
+    slabs: Vec<Box<[u8]>>,
+    free: Vec<u32>,
 }
 
 impl ChunkPool {
-    /// How many chunks must be made new for `wanted` ones.
-    pub(crate) fn missing(&self, wanted: usize) -> usize {
-        wanted.saturating_sub(self.free.len())
+    /// Bytes that it holds, whether free or not.
+    pub(crate) fn bytes(&self) -> usize {
+        self.slabs.len() * SLAB
     }
 
-    /// Bytes of the free chunks.
-    pub(crate) fn bytes(&self) -> usize {
+    /// Bytes that it must grow by for `wanted` chunks.
+    pub(crate) fn missing(&self, wanted: usize) -> usize {
+        wanted.saturating_sub(self.free.len()).div_ceil(CHUNKS_OF_SLAB) * SLAB
+    }
+
+    /// Bytes of free chunks.
+    pub(crate) fn free_bytes(&self) -> usize {
         self.free.len() * CHUNK
     }
 
-    fn take(&mut self) -> Vec<u8> {
-        self.free.pop().unwrap_or_else(|| Vec::with_capacity(CHUNK))
+    /// Gives all but one slab back, if every chunk is free.
+    pub(crate) fn shrink(&mut self) {
+        if self.slabs.len() > 1 && self.free.len() == self.slabs.len() * CHUNKS_OF_SLAB {
+            self.slabs.truncate(1);
+            self.free = ids_of(0);
+        }
     }
 
-    /// Takes the chunks of a tail back; returns how many of them were given back to the system.
-    #[must_use]
-    pub(crate) fn put(&mut self, tail: &mut Tail) -> usize {
-        tail.len = 0;
-        let mut released = 0;
-        for mut chunk in tail.full.drain(..).chain(Some(std::mem::take(&mut tail.last))) {
-            if chunk.capacity() == 0 {
-                continue;
-            }
-            if self.free.len() < KEEP {
-                chunk.clear();
-                self.free.push(chunk);
-            } else {
-                released += 1;
-            }
-        }
-        released
+    /// Takes the chunks of a tail back.
+    pub(crate) fn put(&mut self, tail: &mut Tail) {
+        self.free.append(&mut tail.full);
+        self.free.extend(tail.last.take());
+        *tail = Tail { full: std::mem::take(&mut tail.full), ..Tail::default() };
     }
+
+    fn take(&mut self) -> u32 {
+        loop {
+            if let Some(id) = self.free.pop() {
+                return id;
+            }
+            self.free.extend(ids_of(self.slabs.len()));
+            self.slabs.push(vec![0; SLAB].into());
+        }
+    }
+
+    fn chunk(&self, id: u32) -> &[u8] {
+        let (slab, at) = place(id);
+        &self.slabs[slab][at..at + CHUNK]
+    }
+
+    fn chunk_mut(&mut self, id: u32) -> &mut [u8] {
+        let (slab, at) = place(id);
+        &mut self.slabs[slab][at..at + CHUNK]
+    }
+}
+
+/// The numbers of a slab's chunks; the first is on top.
+fn ids_of(slab: usize) -> Vec<u32> {
+    (slab * CHUNKS_OF_SLAB..(slab + 1) * CHUNKS_OF_SLAB).rev().map(|id| id as u32).collect()
+}
+
+fn place(id: u32) -> (usize, usize) {
+    let id = id as usize;
+    (id / CHUNKS_OF_SLAB, id % CHUNKS_OF_SLAB * CHUNK)
 }
 
 /// The records of a segment that are in no block and no run yet.
 #[derive(Debug, Default)]
 pub(crate) struct Tail {
-    last: Vec<u8>,
-    full: Vec<Vec<u8>>,
     len: usize,
+    last: Option<u32>,
+    /// Bytes in the last chunk.
+    last_len: usize,
+    full: Vec<u32>,
 }
 
 impl Tail {
@@ -62,22 +92,30 @@ impl Tail {
         self.len
     }
 
-    /// Appends a record of `len` bytes, if there is room for it in the last chunk.
-    #[inline]
-    pub(crate) fn push(&mut self, key: &[u8], value: &[u8], len: usize) -> bool {
-        // A tail without chunk has no capacity, a chunk may have got more than it asked for.
-        let fits = len <= CHUNK.min(self.last.capacity()).saturating_sub(self.last.len());
-        if fits {
-            encode_record(key, value, &mut self.last);
-            self.len += len;
-        }
-        fits
+    fn room(&self) -> usize {
+        if self.last.is_some() { CHUNK - self.last_len } else { 0 }
     }
 
     /// How many chunks more `len` bytes need.
     pub(crate) fn chunks_for(&self, len: usize) -> usize {
-        let room = CHUNK.min(self.last.capacity()).saturating_sub(self.last.len());
-        len.saturating_sub(room).div_ceil(CHUNK)
+        len.saturating_sub(self.room()).div_ceil(CHUNK)
+    }
+
+    /// Appends a record of `len` bytes (see `logtide_format::encode_record`), if the last chunk has room for it.
+    #[inline]
+    pub(crate) fn push(&mut self, key: &[u8], value: &[u8], len: usize, pool: &mut ChunkPool) -> bool {
+        let Some(id) = self.last.filter(|_| len <= CHUNK - self.last_len) else { return false };
+        let mut rest = &mut pool.chunk_mut(id)[self.last_len..self.last_len + len];
+        for part in [key, value] {
+            let (length, after) = rest.split_at_mut(4);
+            length.copy_from_slice(&(part.len() as u32).to_le_bytes());
+            let (bytes, after) = after.split_at_mut(part.len());
+            bytes.copy_from_slice(part);
+            rest = after;
+        }
+        self.last_len += len;
+        self.len += len;
+        true
     }
 
     /// Appends a record across chunks.
@@ -91,30 +129,31 @@ impl Tail {
     fn put(&mut self, mut bytes: &[u8], pool: &mut ChunkPool) {
         self.len += bytes.len();
         loop {
-            let room = CHUNK.min(self.last.capacity()).saturating_sub(self.last.len());
-            let (now, later) = bytes.split_at(room.min(bytes.len()));
-            self.last.extend_from_slice(now);
+            let (now, later) = bytes.split_at(self.room().min(bytes.len()));
+            if let Some(id) = self.last {
+                pool.chunk_mut(id)[self.last_len..self.last_len + now.len()].copy_from_slice(now);
+                self.last_len += now.len();
+            }
             if later.is_empty() {
                 return;
             }
-            let full = std::mem::replace(&mut self.last, pool.take());
-            if full.capacity() > 0 {
-                self.full.push(full);
-            }
+            self.full.extend(self.last.replace(pool.take()));
+            self.last_len = 0;
             bytes = later;
         }
     }
 
     /// The parts of it, in order.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> {
-        self.full.iter().chain(Some(&self.last)).map(|chunk| &chunk[..])
+    pub(crate) fn parts<'a>(&'a self, pool: &'a ChunkPool) -> impl Iterator<Item = &'a [u8]> {
+        let last = self.last.map(|id| &pool.chunk(id)[..self.last_len]);
+        self.full.iter().map(|&id| pool.chunk(id)).chain(last)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logtide_format::record_len;
+    use logtide_format::{encode_record, record_len};
 
     #[test]
     fn records_across_chunks_are_the_records() {
@@ -124,26 +163,36 @@ mod tests {
                 let (key, value) = (vec![b'k'; 9], vec![len as u8; len]);
                 let bytes = record_len(key.len(), value.len());
                 let chunks = tail.chunks_for(bytes);
-                let before = tail.full.len() + usize::from(tail.last.capacity() > 0);
-                if !tail.push(&key, &value, bytes) {
+                let before = tail.full.len() + usize::from(tail.last.is_some());
+                if !tail.push(&key, &value, bytes, &mut pool) {
                     tail.push_across(&key, &value, &mut pool);
                 }
                 assert_eq!(tail.full.len() + 1, before + chunks, "chunks_for tells what is taken");
                 encode_record(&key, &value, &mut expected);
             }
             assert_eq!(tail.len(), expected.len());
-            assert_eq!(tail.parts().collect::<Vec<_>>().concat(), expected, "round {round}");
-            assert_eq!(pool.put(&mut tail), 0);
-            assert_eq!((tail.len(), tail.parts().map(<[u8]>::len).sum::<usize>()), (0, 0));
+            assert_eq!(tail.parts(&pool).collect::<Vec<_>>().concat(), expected, "round {round}");
+            pool.put(&mut tail);
+            assert_eq!((tail.len(), tail.parts(&pool).count(), pool.free_bytes()), (0, 0, pool.bytes()));
             expected.clear();
         }
     }
 
     #[test]
-    fn the_pool_keeps_a_bounded_part() {
-        let (mut pool, mut tail) = (ChunkPool::default(), Tail::default());
-        tail.push_across(b"", &vec![0; (KEEP + 10) * CHUNK], &mut pool);
-        assert_eq!(pool.put(&mut tail), 11);
-        assert_eq!(pool.missing(KEEP + 5), 5);
+    fn chunks_are_used_again_and_slabs_go_when_all_are_free() {
+        let (mut pool, mut tails) = (ChunkPool::default(), [Tail::default(), Tail::default()]);
+        let value = vec![1; 2 * SLAB];
+        assert_eq!(pool.missing(1), SLAB);
+        tails.iter_mut().for_each(|tail| tail.push_across(b"", &value, &mut pool));
+        assert_eq!(pool.bytes(), 5 * SLAB, "8 bytes more than four slabs");
+        pool.put(&mut tails[0]);
+        pool.shrink();
+        assert_eq!(pool.bytes(), 5 * SLAB, "chunks of the other tail are in it");
+        assert_eq!(pool.missing(pool.free.len() + 1), SLAB);
+        tails[0].push_across(b"", &value, &mut pool);
+        assert_eq!(pool.bytes(), 5 * SLAB);
+        tails.iter_mut().for_each(|tail| pool.put(tail));
+        pool.shrink();
+        assert_eq!((pool.bytes(), pool.free_bytes()), (SLAB, SLAB));
     }
 }

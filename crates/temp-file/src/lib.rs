@@ -6,9 +6,9 @@
 //!
 //! * A *segment* is all records of one [`FileKey`](logtide_format::FileKey) in one generation, in append order.
 //! * Its *tail* is plain and grows in chunks of 4 KiB. A full tail becomes a *block*: summarized, compressed, a logical
-//!   file of its own. How much is full depends on the budget and on how many segments there are.
-//! * Over budget, blocks go to the file; then tails that are too short to be worth compressing follow, plain, as
-//!   *runs*, and are put together again when the generation is sealed.
+//!   file of its own.
+//! * Over budget, blocks go to the file, and the longest tails become blocks before they are full. Where all tails are
+//!   too short for that they go to the file, plain, as *runs*, and are put together again when the generation is sealed.
 //!
 //! Nothing of a spool file is of use to another process: after a crash the events are read again from the node.
 

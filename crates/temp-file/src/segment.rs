@@ -48,6 +48,14 @@ impl Segment {
 }
 
 impl Block {
+    /// Compressed bytes that are in memory.
+    pub(crate) fn stored_in_memory(&self) -> usize {
+        match &self.stored {
+            Stored::Memory(bytes) => bytes.len(),
+            Stored::Disk(_) => 0,
+        }
+    }
+
     /// Bytes that the block is accounted with besides its compressed bytes: two keys, itself, and its entry in vectors.
     pub(crate) fn overhead(summary: &FileSummary) -> usize {
         let allocation = 2 * size_of::<usize>();

@@ -13,7 +13,7 @@ use logtide_model::mvcc::Write;
 use logtide_model::{Cf, Compression, MemoryBudget, Permit};
 use rustc_hash::FxHashMap;
 
-use crate::chunks::{CHUNK, ChunkPool};
+use crate::chunks::ChunkPool;
 use crate::disk::{Create, SpoolWriter, create};
 use crate::ledger::Ledger;
 use crate::segment::Segment;
@@ -21,9 +21,6 @@ use crate::stale::new_path;
 use crate::{SealedSpool, SpoolError};
 use blocks::Work;
 
-/// Tails shorter than this are not compressed under memory pressure but kept as runs, and blocks are not made shorter
-/// however many segments there are: below, zstd finds little, and the metadata of a block (about 300 bytes) counts.
-const MIN_BLOCK: usize = 8 << 10;
 /// Bytes of the timestamp at the end of a key.
 const TS_LEN: usize = 8;
 
@@ -35,7 +32,8 @@ pub struct SpoolConfig {
     /// What tails and blocks may take, in bytes; shared with other spools. About 2 MiB of working memory and small
     /// overshoots (1 MiB or 1/16 of the limit) of each spool are accounted too, but not waited for.
     pub memory: MemoryBudget,
-    /// Plain bytes of a block while there is memory for it; 256 KiB is a good value.
+    /// Plain bytes of a block while there is memory for it; 256 KiB is a good value. Where many segments share little
+    /// memory, blocks are smaller.
     pub block_size: usize,
     /// How blocks are compressed.
     pub compression: Compression,
@@ -54,11 +52,9 @@ pub struct Spool {
     create: Create,
     index: FxHashMap<FileKey, u32>,
     segments: Vec<Segment>,
-    /// Plain bytes that make a block, with as many segments as there are now.
-    target: usize,
     open_bytes: u64,
     pool: ChunkPool,
-    /// Chunks, segments and working memory.
+    /// Slabs of chunks, segments and working memory.
     ledger: Ledger,
     /// Blocks that are in memory.
     blocks: Permit,
@@ -83,7 +79,6 @@ impl Spool {
         let mut spool = Spool {
             index: FxHashMap::default(),
             segments: Vec::new(),
-            target: 0,
             open_bytes: 0,
             pool: ChunkPool::default(),
             ledger: Ledger::new(config.memory.clone()),
@@ -114,17 +109,19 @@ impl Spool {
         key: &[u8],
         value: &[u8],
     ) -> Result<(), SpoolError> {
-        self.check_poison()?;
+        if self.poisoned.is_some() {
+            return self.check_poison();
+        }
         let value = if kind == EntryKind::Delete { &[] } else { value };
         check_record(region_id, cf, key, value)?;
         let len = record_len(key.len(), value.len());
         let at = self.segment(FileKey::of(region_id, cf, kind, key));
-        if !self.segments[at].tail.push(key, value, len) {
+        if !self.segments[at].tail.push(key, value, len, &mut self.pool) {
             let done = self.append_slow(at, key, value, len);
             self.poison_on_error(done)?;
         }
         self.open_bytes += len as u64;
-        if self.segments[at].tail.len() >= self.target {
+        if self.segments[at].tail.len() >= self.config.block_size {
             let done = self.finish_block(at);
             self.poison_on_error(done)?;
         }
@@ -154,15 +151,16 @@ impl Spool {
     /// Drops the open generation with all that is in it; the spool is usable again.
     pub fn discard(&mut self) {
         for segment in &mut self.segments {
-            let _ = self.pool.put(&mut segment.tail);
+            self.pool.put(&mut segment.tail);
         }
         self.blocks.resize(0);
         self.reset();
         self.poisoned = None;
     }
 
-    /// Nothing but free chunks and working memory is left.
+    /// Nothing but a slab and working memory is left.
     fn reset(&mut self) {
+        self.pool.shrink();
         self.index.clear();
         self.segments.clear();
         self.writer = None;
@@ -198,22 +196,18 @@ impl Spool {
         self.segments.push(Segment::new(key));
         self.index.insert(key, at as u32);
         self.ledger.add(Segment::MEMORY);
-        // Half of the memory for tails; the least block size bounds the number of blocks, relief bounds the memory.
-        let share = self.config.memory.limit() / 2 / self.segments.len();
-        self.target = share.clamp(MIN_BLOCK.min(self.config.block_size), self.config.block_size);
         at
     }
 
     #[inline(never)]
     fn append_slow(&mut self, at: usize, key: &[u8], value: &[u8], len: usize) -> Result<(), SpoolError> {
-        let tail = &self.segments[at].tail;
-        if len > self.target && tail.len() > 0 {
+        if len > self.config.block_size && self.segments[at].tail.len() > 0 {
             // Too large to share a block.
             self.finish_block(at)?;
         }
-        let missing = |spool: &Self| spool.pool.missing(spool.segments[at].tail.chunks_for(len)) * CHUNK;
+        let missing = |spool: &Self| spool.pool.missing(spool.segments[at].tail.chunks_for(len));
         let bytes = missing(self);
-        if bytes > 0 && !self.ledger.try_add(bytes) {
+        if bytes > 0 && !self.try_grow(bytes) {
             self.relieve()?;
             let bytes = missing(self);
             self.ledger.add(bytes);

@@ -6,7 +6,6 @@ use logtide_model::Compression;
 
 use super::Spool;
 use crate::SpoolError;
-use crate::chunks::CHUNK;
 use crate::disk::SpoolWriter;
 use crate::segment::{Block, Piece, Stored};
 use crate::stale::new_path;
@@ -51,9 +50,8 @@ impl Spool {
     pub(super) fn take_tail(&mut self, at: usize) {
         let tail = &mut self.segments[at].tail;
         self.work.plain.reserve(tail.len());
-        tail.parts().for_each(|part| self.work.plain.extend_from_slice(part));
-        let released = self.pool.put(tail);
-        self.ledger.sub(released * CHUNK);
+        tail.parts(&self.pool).for_each(|part| self.work.plain.extend_from_slice(part));
+        self.pool.put(tail);
     }
 
     /// Makes a block of `work.plain`, and empties it.
@@ -87,19 +85,19 @@ impl Spool {
             return Ok(Stored::Memory(Bytes::copy_from_slice(&self.work.stored)));
         }
         self.blocks.merge(memory.force_acquire(overhead));
-        let stored = std::mem::take(&mut self.work.stored);
-        let place = self.writer()?.append([&stored[..]].into_iter());
-        self.work.stored = stored;
+        let mut writer = self.take_writer()?;
+        let place = writer.append([&self.work.stored[..]].into_iter());
+        self.writer = Some(writer);
         Ok(Stored::Disk(place?))
     }
 
-    pub(super) fn writer(&mut self) -> Result<&mut SpoolWriter, SpoolError> {
-        match &mut self.writer {
+    /// The file, made if there is none; to be put back.
+    pub(super) fn take_writer(&mut self) -> Result<SpoolWriter, SpoolError> {
+        match self.writer.take() {
             Some(writer) => Ok(writer),
-            none => {
-                let path = new_path(&self.config.dir, &self.name);
+            None => {
                 self.ledger.add(SpoolWriter::MEMORY);
-                Ok(none.insert(SpoolWriter::create(path, self.create)?))
+                SpoolWriter::create(new_path(&self.config.dir, &self.name), self.create)
             }
         }
     }

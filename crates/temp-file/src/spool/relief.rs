@@ -1,75 +1,108 @@
 //! Memory pressure: what goes to the file, and in which order.
 
-use super::{MIN_BLOCK, Spool};
+use super::Spool;
 use crate::SpoolError;
-use crate::chunks::CHUNK;
+use crate::chunks::SLAB;
 use crate::segment::{Piece, Stored};
 
-/// A spool that holds less than this in chunks and blocks is not what the pressure comes from: relief would only write
+/// Tails shorter than this are not compressed under memory pressure but kept as runs: zstd finds little in them, and
+/// the metadata of a block (about 300 bytes) counts.
+const MIN_BLOCK: usize = 8 << 10;
+/// A spool that holds less than this in tails and blocks is not what the pressure comes from: relief would only write
 /// tiny pieces.
-const RELIEF_FLOOR: usize = 1 << 20;
+const FLOOR: usize = 1 << 20;
 
 impl Spool {
-    /// The budget is used up: first blocks go to the file, then, if they were not much, tails.
-    #[cold]
-    pub(super) fn relieve(&mut self) -> Result<(), SpoolError> {
-        let tails = self.ledger.used() - self.work.accounted;
-        let floor = RELIEF_FLOOR.min(self.config.memory.limit() / 16);
-        if self.blocks.bytes() + tails < floor {
-            return Ok(());
-        }
-        tracing::debug!(spool = self.name, tails, blocks = self.blocks.bytes(), "memory is used up: spilling");
-        let before = self.blocks.bytes();
-        self.spill_blocks()?;
-        if before - self.blocks.bytes() < floor.max(tails / 4) {
-            self.spill_tails()?;
-        }
-        Ok(())
+    /// Takes `bytes` for chunks, if that leaves a sixteenth of the memory for the metadata of blocks.
+    pub(super) fn try_grow(&mut self, bytes: usize) -> bool {
+        let memory = &self.config.memory;
+        memory.used() + bytes <= memory.limit() / 16 * 15 && self.ledger.try_add(bytes)
     }
 
-    fn spill_blocks(&mut self) -> Result<(), SpoolError> {
-        let mut segments = std::mem::take(&mut self.segments);
-        let blocks = segments.iter_mut().flat_map(|segment| &mut segment.pieces).filter_map(|piece| match piece {
-            Piece::Block(block) => Some(block),
-            Piece::Run(_) => None,
-        });
+    /// The budget is used up. First blocks go to the file, once they are worth it; then the longest tails become
+    /// blocks, so that blocks are as long as the memory allows with as many segments. If all tails are short, or even
+    /// more memory is taken than there is, all tails go to the file as runs.
+    #[cold]
+    pub(super) fn relieve(&mut self) -> Result<(), SpoolError> {
+        let (limit, used) = (self.config.memory.limit(), self.config.memory.used());
+        let tails = self.pool.bytes() - self.pool.free_bytes();
+        let blocks = self.blocks.bytes();
+        if blocks + tails < FLOOR.min(limit / 16) {
+            return Ok(());
+        }
+        tracing::debug!(spool = self.name, used, tails, blocks, "memory is used up: relieving");
+        if self.spill_blocks(limit / 8)? {
+            return Ok(());
+        }
+        let longest = self.segments.iter().map(|segment| segment.tail.len()).max().unwrap_or(0);
+        let worth = MIN_BLOCK.min(self.config.block_size);
+        if used > limit || longest < worth {
+            self.spill_tails()
+        } else {
+            // Those that are nearly as long as the longest, rather than sorting them.
+            self.shorten_tails(worth.max(longest / 4 * 3), SLAB.max(tails / 64))
+        }
+    }
+
+    /// Writes the blocks that are in memory, if they hold at least that many bytes; true if so.
+    fn spill_blocks(&mut self, least: usize) -> Result<bool, SpoolError> {
+        let in_memory = |piece: &Piece| match piece {
+            Piece::Block(block) => block.stored_in_memory(),
+            Piece::Run(_) => 0,
+        };
+        if self.blocks.bytes() < least
+            || self.segments.iter().flat_map(|s| &s.pieces).map(in_memory).sum::<usize>() < least
+        {
+            return Ok(false);
+        }
+        let mut writer = self.take_writer()?;
         let mut freed = 0;
-        let mut done = Ok(());
-        for block in blocks {
-            let Stored::Memory(bytes) = &block.stored else { continue };
-            match self.writer().and_then(|writer| writer.append([&bytes[..]].into_iter())) {
-                Ok(place) => {
-                    freed += bytes.len();
-                    block.stored = Stored::Disk(place);
-                }
-                Err(error) => {
-                    done = Err(error);
-                    break;
-                }
+        for piece in self.segments.iter_mut().flat_map(|segment| &mut segment.pieces) {
+            if let Piece::Block(block) = piece
+                && let Stored::Memory(bytes) = &block.stored
+            {
+                let length = bytes.len();
+                block.stored = Stored::Disk(writer.append([&bytes[..]].into_iter())?);
+                freed += length;
             }
         }
-        self.segments = segments;
         self.blocks.resize(self.blocks.bytes() - freed);
-        done
+        self.writer = Some(writer);
+        Ok(freed > 0)
+    }
+
+    /// Makes blocks of tails of at least that length, until `goal` bytes of chunks are free.
+    fn shorten_tails(&mut self, least: usize, goal: usize) -> Result<(), SpoolError> {
+        for at in 0..self.segments.len() {
+            if self.segments[at].tail.len() >= least {
+                self.finish_block(at)?;
+            }
+            if self.pool.free_bytes() >= goal {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn spill_tails(&mut self) -> Result<(), SpoolError> {
         for at in 0..self.segments.len() {
-            match self.segments[at].tail.len() {
-                0 => {}
-                len if len < MIN_BLOCK => self.spill_tail(at)?,
-                _ => self.finish_block(at)?,
+            if self.segments[at].tail.len() > 0 {
+                self.spill_tail(at)?;
             }
         }
+        let before = self.pool.bytes();
+        self.pool.shrink();
+        self.ledger.sub(before - self.pool.bytes());
         Ok(())
     }
 
     fn spill_tail(&mut self, at: usize) -> Result<(), SpoolError> {
-        let mut tail = std::mem::take(&mut self.segments[at].tail);
-        let place = self.writer()?.append(tail.parts())?;
-        let released = self.pool.put(&mut tail);
-        self.ledger.sub(released * CHUNK);
-        self.segments[at].pieces.push(Piece::Run(place));
+        let mut writer = self.take_writer()?;
+        let segment = &mut self.segments[at];
+        let place = writer.append(segment.tail.parts(&self.pool));
+        self.writer = Some(writer);
+        segment.pieces.push(Piece::Run(place?));
+        self.pool.put(&mut segment.tail);
         Ok(())
     }
 }

@@ -22,7 +22,7 @@ fn config(dir: &Path, limit: usize) -> SpoolConfig {
         dir: dir.to_owned(),
         memory: MemoryBudget::new(limit),
         block_size: 4 << 10,
-        compression: Compression::Zstd,
+        compression: Compression::None,
     }
 }
 
