@@ -1,0 +1,240 @@
+//! From sorted records to the records of the restored node: one record per version, and exactly the values that those
+//! refer to.
+//!
+//! Write records come first, in key order; each commit of a value that is not in the record itself is noted as a
+//! *reference* (key and start ts of the value). References are sorted like the values, and the two are walked side by
+//! side: a value without reference is garbage, a reference without value is an error. No step holds more than the
+//! records of one version in memory.
+
+use std::cmp::Ordering;
+use std::io;
+use std::path::Path;
+
+use logtide_model::codec::{CodecError, encode_var_u64, take_u8, take_var_u64};
+use logtide_model::mvcc::{Write, WriteKind};
+use logtide_model::{Cf, MemoryBudget, Permit, Ts, append_ts, split_ts};
+
+use crate::RestoreError;
+use crate::error::KeyText;
+use crate::fetch::spill;
+use crate::meter::Meter;
+use crate::origin::Origin;
+use crate::resolve::{default_order, write_order};
+use crate::sort::{Merge, Sorter};
+use crate::summary::Counts;
+
+/// The sorter's kind of write records.
+pub(crate) const WRITES: usize = 0;
+/// The sorter's kind of values.
+pub(crate) const DEFAULTS: usize = 1;
+
+/// First payload byte of a reference. The cursors of references are given to the merge first, so that of equal keys
+/// they come first.
+const REFERENCE: u8 = 0;
+/// First payload byte of a value.
+pub(crate) const VALUE: u8 = 1;
+
+/// More stores than this that logged the same commit tell nothing new.
+const MAX_STORES: usize = 8;
+
+/// Where the joined records go, in key order within a column family.
+pub(crate) trait Sink {
+    /// Takes a record.
+    fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<(), RestoreError>;
+}
+
+/// What both passes share.
+pub(crate) struct Join<'a, S> {
+    pub(crate) sink: &'a mut S,
+    pub(crate) counts: &'a mut Counts,
+    pub(crate) meter: &'a Meter,
+    pub(crate) temp_dir: &'a Path,
+    pub(crate) budget: &'a MemoryBudget,
+}
+
+/// The winner among the records of one version, as far as they were seen.
+struct Version {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    /// Stores that logged the commit.
+    stores: Vec<u64>,
+    permit: Permit,
+}
+
+impl Version {
+    fn new(budget: &MemoryBudget) -> Self {
+        Version { key: Vec::new(), value: Vec::new(), stores: Vec::new(), permit: budget.force_acquire(0) }
+    }
+
+    fn begin(&mut self, key: &[u8]) {
+        self.key.clear();
+        self.key.extend_from_slice(key);
+        self.value.clear();
+        self.stores.clear();
+    }
+
+    fn set_value(&mut self, value: &[u8]) {
+        self.value.clear();
+        self.value.extend_from_slice(value);
+        if self.value.capacity() > self.permit.bytes() {
+            self.permit.resize(self.value.capacity());
+        }
+    }
+
+    fn logged_by(&mut self, store: u64) {
+        if self.stores.len() < MAX_STORES && !self.stores.contains(&store) {
+            self.stores.push(store);
+        }
+    }
+}
+
+impl<S: Sink> Join<'_, S> {
+    /// Walks over write records: one per version goes to the sink, references to values into `references`.
+    pub(crate) fn writes(&mut self, merge: &mut Merge, references: &mut Sorter<1>) -> Result<(), RestoreError> {
+        let mut version = Version::new(self.budget);
+        while let Some(key) = merge.key() {
+            version.begin(key);
+            let mut first = true;
+            while merge.key() == Some(&version.key[..]) {
+                let payload = merge.payload().map_err(|e| spill(self.temp_dir, e))?;
+                self.meter.done((version.key.len() + payload.len()) as u64, 1)?;
+                let fault = add_write(&mut version, payload, first).err();
+                self.counts.dropped.duplicates += u64::from(!first);
+                first = false;
+                fault.map_or(Ok(()), |fault| Err(fault.of(&version.key)))?;
+                merge.advance().map_err(|e| spill(self.temp_dir, e))?;
+            }
+            self.put_write(&version, references)?;
+        }
+        Ok(())
+    }
+
+    fn put_write(&mut self, version: &Version, references: &mut Sorter<1>) -> Result<(), RestoreError> {
+        let write = Write::parse(&version.value).map_err(|e| Fault::Codec(e).of(&version.key))?;
+        if write.needs_default() {
+            let (user, commit_ts) = split_ts(&version.key).map_err(|e| Fault::Codec(e).of(&version.key))?;
+            let mut key = user.to_vec();
+            append_ts(&mut key, write.start_ts);
+            let mut payload = vec![REFERENCE];
+            encode_var_u64(commit_ts.get(), &mut payload);
+            version.stores.iter().for_each(|store| encode_var_u64(*store, &mut payload));
+            references.push(0, &key, &[&payload]).map_err(|e| spill(self.temp_dir, e))?;
+        }
+        self.counts.writes += 1;
+        self.put(Cf::Write, &version.key, &version.value)
+    }
+
+    /// Walks over references and values: each value that is referred to goes to the sink.
+    pub(crate) fn defaults(&mut self, merge: &mut Merge) -> Result<(), RestoreError> {
+        let mut version = Version::new(self.budget);
+        while let Some(key) = merge.key() {
+            version.begin(key);
+            let (mut commit, mut best, mut values) = (None, None, 0);
+            while merge.key() == Some(&version.key[..]) {
+                let payload = merge.payload().map_err(|e| spill(self.temp_dir, e))?;
+                self.meter.done((version.key.len() + payload.len()) as u64, 1)?;
+                let kind = add_default(&mut version, payload, &mut commit, &mut best);
+                values += u64::from(kind.map_err(|e| Fault::Codec(e).of(&version.key))? == VALUE);
+                merge.advance().map_err(|e| spill(self.temp_dir, e))?;
+            }
+            match (commit, best) {
+                (None, _) => self.counts.dropped.unreferenced_values += values,
+                (Some(commit_ts), None) => return Err(missing_value(&version.key, commit_ts)),
+                (Some(_), Some(_)) => {
+                    self.counts.dropped.duplicates += values - 1;
+                    self.counts.values += 1;
+                    self.put(Cf::Default, &version.key, &version.value)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {
+        self.counts.bytes += (key.len() + value.len()) as u64;
+        self.sink.put(cf, key, value)
+    }
+}
+
+/// What is wrong with a version.
+enum Fault {
+    Codec(CodecError),
+    Irreconcilable,
+}
+
+impl From<CodecError> for Fault {
+    fn from(e: CodecError) -> Self {
+        Fault::Codec(e)
+    }
+}
+
+impl Fault {
+    fn of(self, key: &[u8]) -> RestoreError {
+        let commit_ts = split_ts(key).map(|(_, ts)| ts).unwrap_or_default();
+        match self {
+            Fault::Irreconcilable => RestoreError::Conflict { key: KeyText::of_versioned(key), commit_ts },
+            Fault::Codec(cause) => RestoreError::Malformed { key: KeyText::of_versioned(key), ts: commit_ts, cause },
+        }
+    }
+}
+
+fn missing_value(key: &[u8], commit_ts: Ts) -> RestoreError {
+    let start_ts = split_ts(key).map(|(_, ts)| ts).unwrap_or_default();
+    RestoreError::MissingValue { key: KeyText::of_versioned(key), start_ts, commit_ts }
+}
+
+/// Lets a write record compete.
+fn add_write(version: &mut Version, mut payload: &[u8], first: bool) -> Result<(), Fault> {
+    let store = take_var_u64(&mut payload)?;
+    if first {
+        version.set_value(payload);
+    } else if version.value != payload {
+        let (held, new) = (Write::parse(&version.value)?, Write::parse(payload)?);
+        let order = write_order((&new, payload), (&held, &version.value)).map_err(|_| Fault::Irreconcilable)?;
+        let commit_over_rollback = held.kind == WriteKind::Rollback && new.kind != WriteKind::Rollback;
+        let rollback_under_commit = held.kind != WriteKind::Rollback && new.kind == WriteKind::Rollback;
+        if commit_over_rollback {
+            version.stores.clear();
+        }
+        if order == Ordering::Greater {
+            version.set_value(payload);
+        }
+        if rollback_under_commit {
+            return Ok(());
+        }
+    }
+    version.logged_by(store);
+    Ok(())
+}
+
+/// Lets a value compete, or notes a reference; which of the two it was.
+fn add_default(
+    version: &mut Version,
+    mut payload: &[u8],
+    commit: &mut Option<Ts>,
+    best: &mut Option<Origin>,
+) -> Result<u8, CodecError> {
+    let kind = take_u8(&mut payload)?;
+    if kind == REFERENCE {
+        *commit = Some(Ts::new(take_var_u64(&mut payload)?));
+        while !payload.is_empty() {
+            let store = take_var_u64(&mut payload)?;
+            version.logged_by(store);
+        }
+        return Ok(kind);
+    }
+    if commit.is_none() {
+        return Ok(kind);
+    }
+    let origin = Origin::take(&mut payload)?;
+    if best.is_none_or(|held| default_order(&origin, &held, &version.stores) == Ordering::Greater) {
+        version.set_value(payload);
+        *best = Some(origin);
+    }
+    Ok(kind)
+}
+
+/// The user key of a sorted key: partitions are cut there, so that no key's versions are torn apart.
+pub(crate) fn cut(key: &[u8]) -> io::Result<&[u8]> {
+    split_ts(key).map(|(user, _)| user).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}

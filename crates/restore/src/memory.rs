@@ -1,0 +1,129 @@
+//! How the memory of a restore is shared out, and the gate that holds reads back until there is some.
+
+use std::sync::Arc;
+
+use logtide_model::{MemoryBudget, Permit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::RestoreError;
+
+/// The least memory that a restore works in.
+pub const MIN_MEMORY: usize = 32 << 20;
+/// Memory for one more thread pays only from here.
+const MEMORY_PER_WORKER: usize = 16 << 20;
+/// Largest coalesced read: one request's latency is small against it, and it leaves room for others.
+const MAX_READ: usize = 8 << 20;
+const MIN_READ: usize = 256 << 10;
+/// Windows into spilled runs: small enough for many, large enough for sequential disk reads.
+const MAX_WINDOW: usize = 1 << 20;
+
+/// Shares of the memory flag. While fetching: reads 3/8, sort buffers 1/2, merging of runs 1/8. While merging, what is
+/// left in sort buffers stays (1/2), and the other half is windows, a sorter of references, and SST writers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shares {
+    /// Threads that decode, and later merge.
+    pub(crate) workers: usize,
+    /// Bytes of reads and their decompressed content, together.
+    pub(crate) fetch: usize,
+    /// Bytes of a worker's sort buffers.
+    pub(crate) sort: usize,
+    /// Bytes of a worker's buffer of references from commits to values.
+    pub(crate) references: usize,
+    /// Runs that are merged at once.
+    pub(crate) fan_in: usize,
+    /// Bytes of a window into a spilled run.
+    pub(crate) window: usize,
+    /// The most bytes of a coalesced read.
+    pub(crate) read: usize,
+}
+
+impl Shares {
+    /// Shares of `memory` bytes for at most `cores` threads and `concurrency` reads.
+    pub(crate) fn of(memory: usize, cores: usize, concurrency: usize) -> Self {
+        let workers = (memory / MEMORY_PER_WORKER).clamp(1, cores.max(1));
+        let fan_in = if memory >= 4 * MIN_MEMORY { 32 } else { 16 };
+        let fetch = memory / 8 * 3;
+        Shares {
+            workers,
+            fetch,
+            sort: memory / 2 / workers,
+            references: memory / 8 / workers,
+            fan_in,
+            window: (memory / 8 / workers / (2 * fan_in + 4)).min(MAX_WINDOW),
+            read: (fetch / concurrency.max(1) / 4).clamp(MIN_READ, MAX_READ),
+        }
+    }
+}
+
+/// Lets reads through while their bytes fit.
+#[derive(Clone, Debug)]
+pub(crate) struct Gate {
+    semaphore: Arc<Semaphore>,
+    kib: u32,
+    memory: usize,
+    budget: MemoryBudget,
+}
+
+/// Bytes that were let through the gate; dropping gives them back.
+#[derive(Debug)]
+pub(crate) struct Held {
+    _turn: OwnedSemaphorePermit,
+    _permit: Permit,
+}
+
+impl Gate {
+    /// A gate for `bytes` bytes at once; `memory` is the flag to name if something is larger.
+    pub(crate) fn new(bytes: usize, memory: usize, budget: &MemoryBudget) -> Self {
+        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
+        Gate { semaphore: Arc::new(Semaphore::new(kib as usize)), kib, memory, budget: budget.clone() }
+    }
+
+    /// Waits until there is room for `bytes` bytes of `what`.
+    ///
+    /// # Errors
+    /// [`RestoreError::Memory`] if there never will be.
+    pub(crate) async fn pass(&self, bytes: u64, what: impl FnOnce() -> String) -> Result<Held, RestoreError> {
+        let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
+        if kib > self.kib {
+            // The gate is a fixed share of the flag.
+            let share = self.memory as f64 / (f64::from(self.kib) * 1024.0);
+            let needed = (bytes as f64 * share).ceil() as usize + (1 << 20);
+            return Err(RestoreError::Memory { what: what(), needed, memory: self.memory });
+        }
+        let turn = self.semaphore.clone().acquire_many_owned(kib).await.map_err(|_| RestoreError::Cancelled)?;
+        Ok(Held { _turn: turn, _permit: self.budget.force_acquire(bytes as usize) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_fit_in_the_flag() {
+        for memory in [MIN_MEMORY, 64 << 20, 256 << 20, 4 << 30] {
+            for cores in [1, 2, 8, 64] {
+                let s = Shares::of(memory, cores, 16);
+                let run_windows = s.workers * (s.fan_in + 2) * s.window;
+                assert!(s.fetch + s.workers * s.sort + run_windows <= memory, "{s:?}");
+                let sst = 2 << 20;
+                let merging = s.references + (2 * s.fan_in + 2) * s.window + sst;
+                assert!(s.workers * (s.sort + merging) <= memory, "{s:?}");
+                assert!(s.window >= 16 << 10 && s.references >= 2 << 20 && s.sort >= 4 << 20, "{s:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_never_fits_is_refused_with_the_flag_to_set() {
+        let budget = MemoryBudget::new(0);
+        let gate = Gate::new(3 << 20, 8 << 20, &budget);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let error = runtime.block_on(gate.pass(6 << 20, || "o".into())).unwrap_err();
+        assert!(matches!(error, RestoreError::Memory { needed, .. } if needed >= 16 << 20), "{error}");
+        let held = runtime.block_on(gate.pass(3 << 20, || "o".into())).unwrap();
+        assert_eq!(budget.used(), 3 << 20);
+        drop(held);
+        assert_eq!(budget.used(), 0);
+    }
+}

@@ -1,0 +1,47 @@
+//! What to restore, to where, and with which means.
+
+use std::path::{Path, PathBuf};
+
+use logtide_model::{KeyRange, Ts};
+
+/// Memory of a restore if nothing is said: enough for logical files of some 90 MiB.
+pub const DEFAULT_MEMORY: usize = 256 << 20;
+/// Reads at once if nothing is said.
+pub const DEFAULT_CONCURRENCY: usize = 16;
+
+/// What to restore, to where, and with which means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreOptions {
+    /// The ts to bring back; `None` for the checkpoint.
+    pub restored_ts: Option<Ts>,
+    /// The RocksDB directory to make. It must not exist, or be empty; its parent must exist.
+    pub target: PathBuf,
+    /// The most memory to use, in bytes; at least [`crate::MIN_MEMORY`].
+    pub memory: usize,
+    /// Reads from the storage at once.
+    pub concurrency: usize,
+    /// Encoded keys to restore; `None` for all.
+    pub range: Option<KeyRange>,
+    /// Where temporary files go; `None` for beside the target. They have no names: a crash leaves none behind.
+    pub temp_dir: Option<PathBuf>,
+}
+
+impl RestoreOptions {
+    /// Everything up to the checkpoint, into `target`.
+    pub fn new(target: impl Into<PathBuf>) -> Self {
+        RestoreOptions {
+            restored_ts: None,
+            target: target.into(),
+            memory: DEFAULT_MEMORY,
+            concurrency: DEFAULT_CONCURRENCY,
+            range: None,
+            temp_dir: None,
+        }
+    }
+
+    /// Where the temporary file of a plan goes if there is no restore.
+    pub(crate) fn temp_dir(&self) -> PathBuf {
+        let parent = self.target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        self.temp_dir.clone().unwrap_or_else(|| parent.to_owned())
+    }
+}

@@ -1,0 +1,151 @@
+//! Stores that write what they observed as a backup.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use logtide_format::{
+    Compressor, EntryKind, FileKey, LogicalFile, MetaName, ObjectTag, RegionNote, checkpoint_path, data_file_info,
+    data_path, encode_checkpoint, encode_metadata, encode_record, group, metadata, summarize,
+};
+use logtide_model::{Cf, Compression, Incarnation, KeyRange, RegionEpoch, TaskName, Ts};
+use logtide_storage::{Identity, Storage, claim};
+use object_store::memory::InMemory;
+use object_store::{ObjectStoreExt, path::Path};
+
+use super::{Random, block_on};
+
+/// A record on its way into a backup.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub region: u64,
+    pub version: u64,
+    pub cf: Cf,
+    pub kind: EntryKind,
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+}
+
+pub fn memory_storage() -> Storage {
+    Storage { store: Arc::new(InMemory::new()), url: "memory:///test".into() }
+}
+
+pub fn put(storage: &Storage, path: &str, bytes: Vec<u8>) {
+    block_on(storage.store.put(&Path::from(path), bytes.into())).unwrap();
+}
+
+pub fn get(storage: &Storage, path: &str) -> Vec<u8> {
+    block_on(async { storage.store.get(&Path::from(path)).await.unwrap().bytes().await.unwrap().to_vec() })
+}
+
+pub fn paths(storage: &Storage, suffix: &str) -> Vec<String> {
+    use futures::TryStreamExt;
+    let all = storage.store.list(Some(&Path::from("v1"))).map_ok(|m| m.location.as_ref().to_owned());
+    let mut all: Vec<String> = block_on(all.try_collect()).unwrap();
+    all.retain(|path| path.ends_with(suffix));
+    all.sort();
+    all
+}
+
+/// A full copy that can be damaged.
+pub fn copy(storage: &Storage) -> Storage {
+    let copy = memory_storage();
+    for path in paths(storage, "") {
+        put(&copy, &path, get(storage, &path));
+    }
+    copy
+}
+
+pub fn begin(storage: &Storage, start_ts: u64) {
+    let identity = Identity::new(7, TaskName::new("t").unwrap(), Incarnation(1), Ts::new(start_ts));
+    block_on(claim(storage, &identity)).unwrap();
+}
+
+pub fn checkpoint(storage: &Storage, store: u64, ts: u64) {
+    put(storage, &checkpoint_path(store), encode_checkpoint(Ts::new(ts)).to_vec());
+}
+
+/// How a store writes.
+#[derive(Clone, Copy)]
+pub struct Style {
+    pub compression: Compression,
+    /// Records of a block: at most so many.
+    pub block: u64,
+    /// Logical files of a data object: at most so many.
+    pub object: usize,
+    /// False for a store that writes no tags, like TiKV.
+    pub tags: bool,
+}
+
+/// Writes one generation: returns the paths of data objects and of the metadata object.
+pub fn flush(
+    storage: &Storage,
+    random: &mut Random,
+    style: Style,
+    store: u64,
+    flush_ts: u64,
+    tag: ObjectTag,
+    entries: &[Entry],
+) -> Vec<String> {
+    let mut by_key: BTreeMap<(bool, i64, u64, Cf, EntryKind), Vec<&Entry>> = BTreeMap::new();
+    for entry in entries {
+        let key = FileKey::of(entry.region, entry.cf, entry.kind, &entry.key);
+        by_key.entry((key.is_meta, key.table_id, key.region_id, key.cf, key.kind)).or_default().push(entry);
+    }
+    let mut blocks: BTreeMap<bool, Vec<(LogicalFile, Vec<u8>)>> = BTreeMap::new();
+    for ((is_meta, ..), entries) in by_key {
+        let mut rest = &entries[..];
+        while !rest.is_empty() {
+            let n = 1 + random.below(style.block.min(rest.len() as u64)) as usize;
+            blocks.entry(is_meta).or_default().push(block(&rest[..n], style.compression));
+            rest = &rest[n..];
+        }
+    }
+    let (mut groups, mut written) = (Vec::new(), Vec::new());
+    for (schema, blocks) in &blocks {
+        for chunk in blocks.chunks(style.object) {
+            let path = data_path(store, min_ts(chunk), max_ts(chunk), *schema, tag, groups.len() as u32);
+            let (mut bytes, mut infos) = (Vec::new(), Vec::new());
+            for (file, stored) in chunk {
+                infos.push(data_file_info(file, bytes.len() as u64));
+                bytes.extend_from_slice(stored);
+            }
+            put(storage, &path, bytes);
+            written.push(path.clone());
+            groups.push(group(path, infos));
+        }
+    }
+    let meta = metadata(store, groups, Ts::new(flush_ts));
+    let name = MetaName::of(&meta, Ts::new(flush_ts), style.tags.then_some(tag)).path();
+    put(storage, &name, encode_metadata(&meta));
+    written.push(name);
+    written
+}
+
+fn min_ts(files: &[(LogicalFile, Vec<u8>)]) -> Ts {
+    files.iter().map(|(f, _)| f.summary.min_ts).min().unwrap()
+}
+
+fn max_ts(files: &[(LogicalFile, Vec<u8>)]) -> Ts {
+    files.iter().map(|(f, _)| f.summary.max_ts).max().unwrap()
+}
+
+fn block(entries: &[&Entry], compression: Compression) -> (LogicalFile, Vec<u8>) {
+    let first = entries[0];
+    let key = FileKey::of(first.region, first.cf, first.kind, &first.key);
+    let mut plain = Vec::new();
+    entries.iter().for_each(|e| encode_record(&e.key, &e.value, &mut plain));
+    let summary = summarize(&key, &plain).unwrap();
+    let mut stored = Vec::new();
+    Compressor::new(compression).unwrap().compress(&plain, &mut stored).unwrap();
+    let version = entries.iter().map(|e| e.version).max().unwrap();
+    let epochs = vec![RegionEpoch { conf_ver: 1, version }];
+    let file = LogicalFile {
+        key,
+        summary,
+        resolved_ts: Ts::new(1),
+        stored_length: stored.len() as u64,
+        compression,
+        region: Some(RegionNote { range: KeyRange::ALL, epochs }),
+    };
+    (file, stored)
+}
