@@ -55,10 +55,12 @@ fn table_id(encoded: &[u8]) -> Option<i64> {
 
 /// True if `encoded` begins with a complete memcomparable value.
 fn is_encoded(encoded: &[u8]) -> bool {
-    for group in encoded.chunks_exact(GROUP) {
-        let pad = usize::from(FULL - group[GROUP - 1]);
-        if pad > 0 {
-            return pad < GROUP && group[GROUP - 1 - pad..GROUP - 1].iter().all(|b| *b == 0);
+    let (groups, _) = encoded.as_chunks::<GROUP>();
+    for [data @ .., marker] in groups {
+        if *marker != FULL {
+            let pad = u32::from(FULL - marker);
+            let data: &[u8; GROUP - 1] = data;
+            return pad <= 8 && u64::from_be_bytes(*data).trailing_zeros() >= 8 * pad;
         }
     }
     false
