@@ -1,0 +1,5 @@
+//! Tests of whole scans over a snapshot in memory.
+
+mod flow;
+mod oracle;
+mod store;
