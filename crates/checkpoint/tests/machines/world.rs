@@ -544,9 +544,11 @@ impl World {
             while self.told < self.applied {
                 self.tell(4, false);
             }
-            while !self.queue.is_empty() || !self.scans.is_empty() {
+            let mut steps = 0;
+            while steps < 10_000 && !(self.queue.is_empty() && self.scans.is_empty()) {
                 self.advance_scan(0, false);
                 self.process();
+                steps += 1;
             }
             self.seal = Seal::Idle;
             (0..2).for_each(|_| self.advance_seal(1));

@@ -64,7 +64,8 @@ fn records_are_appended_in_every_state_and_only_of_the_tasks_ranges() {
         (1, Cf::Write, EntryKind::Put, versioned("c", 16).to_vec(), write_record(15).to_vec()),
     ];
     let mut got = records(&part);
-    (expected.sort(), got.sort());
+    expected.sort();
+    got.sort();
     assert_eq!(got, expected);
     assert_eq!(records(&fixture.seal("t", 2, 1000, &[])), [], "sealed once");
 }

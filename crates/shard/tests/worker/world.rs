@@ -688,9 +688,14 @@ impl World {
     }
 
     fn round(&mut self) -> bool {
+        let mut steps = 0;
         while !self.queue.is_empty() || !self.scans.is_empty() {
             self.advance_scan(0, false);
             self.process();
+            steps += 1;
+            if steps > 10_000 {
+                return false;
+            }
         }
         let mut done = true;
         for at in 0..self.tasks.len() {
