@@ -8,7 +8,7 @@ use logtide_model::{Cf, Class, Diagnose};
 use tokio::sync::Semaphore;
 
 use crate::fault_store::{Answer, Entry, Fault, FaultPublisher, FaultStore, Log};
-use crate::fixture::{BOOT, STORE, config, event, flusher, generation, objects, spool};
+use crate::fixture::{BOOT, STORE, config, event, flusher, generation, objects, spool, until};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -41,9 +41,7 @@ async fn stop_ends_everything_at_once_and_frees_the_spool() {
     let records: Vec<_> = (0..300).map(|i| event(1, Cf::Default, 11 + i, 20_000)).collect();
     let answer = flusher.submit(generation(1, vec![spool(dir.path(), "s", 1 << 20, &records)]));
     let empty = flusher.submit(generation(2, vec![]));
-    while !events.lock().unwrap().iter().any(|e| matches!(e, FlushEvent::Retrying { failures: 3, .. })) {
-        tokio::task::yield_now().await;
-    }
+    until(|| events.lock().unwrap().iter().any(|e| matches!(e, FlushEvent::Retrying { failures: 3, .. }))).await;
     flusher.stop();
     for (number, answer) in [(1, answer), (2, empty)] {
         let error = answer.await.unwrap().unwrap_err();
@@ -53,9 +51,7 @@ async fn stop_ends_everything_at_once_and_frees_the_spool() {
     assert!(drained.stopped && !drained.is_complete(), "{drained:?}");
     let refused = flusher.submit(generation(3, vec![])).await.unwrap().unwrap_err();
     assert!(matches!(refused, FlushError::Stopped { generation: 3 }), "{refused}");
-    while std::fs::read_dir(dir.path()).unwrap().count() > 0 {
-        tokio::task::yield_now().await;
-    }
+    until(|| std::fs::read_dir(dir.path()).unwrap().count() == 0).await;
     assert!(
         objects(&*store.inner).await.is_empty() && log.lock().unwrap().iter().all(|e| matches!(e, Entry::Tried(_)))
     );

@@ -182,3 +182,13 @@ pub(crate) fn read_back(all: &BTreeMap<String, bytes::Bytes>, number: u64, seen:
 pub(crate) async fn exists(store: &dyn ObjectStore, path: &str) -> bool {
     store.head(&Path::from(path)).await.is_ok()
 }
+
+/// Lets others work until something is so; a minute is more than it can take.
+pub(crate) async fn until(mut so: impl FnMut() -> bool) {
+    let wait = async {
+        while !so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
+}

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tokio::sync::Semaphore;
 
 use crate::fault_store::{Answer, Entry, Fault, FaultPublisher, FaultStore, Kind, Log};
-use crate::fixture::{Event, config, content_of, event, flusher, generation, objects, read_back, spool};
+use crate::fixture::{Event, config, content_of, event, flusher, generation, objects, read_back, spool, until};
 
 /// The generation of a metadata object.
 fn generation_of(path: &str) -> u64 {
@@ -168,9 +168,7 @@ async fn a_late_upload_holds_back_all_later_generations() {
         // Generation 2 is empty: it needs no object, and waits all the same.
         .map(|g| flusher.submit(generation(g, if g == 2 { vec![] } else { vec![sealed(g)] })))
         .collect();
-    while !events.lock().unwrap().iter().any(|e| format!("{e:?}").starts_with("Uploaded { generation: 3")) {
-        tokio::task::yield_now().await;
-    }
+    until(|| events.lock().unwrap().iter().any(|e| format!("{e:?}").starts_with("Uploaded { generation: 3"))).await;
     let metadata = |log: &Log| {
         let log = log.lock().unwrap();
         let tried = log.iter().filter(|e| matches!(e, Entry::Tried(p) if p.starts_with(METADATA_PREFIX))).count();
