@@ -22,8 +22,14 @@
 //! A batch has one first and one last index, and its changes have none of their own. A batch that the snapshot's index
 //! cuts in two is applied whole: the last change of a key wins, so the locks at its end are right.
 
+mod relief;
+mod scan;
+mod statement;
+
 use logtide_model::message::GapFlag;
-use logtide_model::{Confirmed, Region, RegionEpoch, Term, Ts};
+use logtide_model::{Region, RegionEpoch, Term, Ts};
+
+pub use statement::{Silence, Statement};
 
 use crate::lock_queue::LockQueue;
 use crate::{LockOp, LockTracker};
@@ -128,56 +134,6 @@ impl Rescan {
     /// True if trying again at once may make it worse.
     const fn is_failure(self) -> bool {
         matches!(self, Rescan::Gap | Rescan::Failed | Rescan::Memory)
-    }
-}
-
-/// What a subscription says at a seal marker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Statement {
-    /// Nothing: the region is left out, and holds the global checkpoint back.
-    Nothing(Silence),
-    /// A scan is on its way from this checkpoint, which is durable already. It must not go with an index.
-    Scanning(Ts),
-    /// Everything committed at or below `checkpoint` was given to the caller, and so were all entries up to `index`.
-    Resolved {
-        /// Up to when.
-        checkpoint: Ts,
-        /// The last entry seen.
-        index: u64,
-    },
-}
-
-/// Why there is nothing to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Silence {
-    /// No snapshot yet.
-    Pending,
-    /// A batch was dropped.
-    Gap,
-    /// No quorum confirmed that this store leads the region.
-    NotConfirmed,
-    /// It leads it in another term.
-    OtherTerm,
-    /// It leads it with another range.
-    OtherVersion,
-    /// Entries that were told before the barrier have not been seen.
-    Behind,
-    /// A lock cannot be read.
-    UnreadableLock,
-}
-
-impl Silence {
-    /// A short name for logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Silence::Pending => "pending",
-            Silence::Gap => "gap",
-            Silence::NotConfirmed => "not-confirmed",
-            Silence::OtherTerm => "other-term",
-            Silence::OtherVersion => "other-version",
-            Silence::Behind => "behind",
-            Silence::UnreadableLock => "unreadable-lock",
-        }
     }
 }
 
@@ -306,87 +262,6 @@ impl Subscription {
         ops.iter().filter(|op| range.contains(op.key)).for_each(|op| tracker.apply(*op));
     }
 
-    /// A snapshot was taken at `applied_index`, to be read from `start_ts` on. Answers false if the step is stale.
-    pub fn scan_started(&mut self, attempt: u64, start_ts: Ts, applied_index: u64) -> bool {
-        let State::Pending(pending) = &mut self.state else { return self.unexpected_step(attempt) };
-        if self.attempt != Some(attempt) {
-            return false;
-        }
-        let first_after = applied_index.saturating_add(1);
-        let next = match pending.seen {
-            // What lies between the snapshot and the first entry seen would be missing.
-            Some((from, _)) if from > first_after => {
-                self.rescan(Rescan::Gap);
-                return true;
-            }
-            Some((_, next)) => next.max(first_after),
-            None => first_after,
-        };
-        let mut queue = std::mem::take(&mut pending.queue);
-        queue.drop_through(applied_index);
-        self.state = State::Scanning(Scanning { start_ts, next, locks: Locks::Loading(LockTracker::new(), queue) });
-        true
-    }
-
-    /// A lock of the snapshot. Answers false if the step is stale.
-    pub fn scan_lock(&mut self, attempt: u64, key: &[u8], start_ts: Ts) -> bool {
-        if self.attempt != Some(attempt) {
-            return false;
-        }
-        let State::Scanning(Scanning { locks: Locks::Loading(locks, _), .. }) = &mut self.state else {
-            return self.unexpected_step(attempt);
-        };
-        if self.region.range.contains(key) {
-            locks.track(key, start_ts);
-        }
-        true
-    }
-
-    /// All locks of the snapshot were told: replays the changes after it. Answers false if the step is stale.
-    pub fn scan_locks_done(&mut self, attempt: u64) -> bool {
-        if self.attempt != Some(attempt) {
-            return false;
-        }
-        let State::Scanning(Scanning { locks, .. }) = &mut self.state else { return self.unexpected_step(attempt) };
-        let Locks::Loading(tracker, queue) = locks else { return self.unexpected_step(attempt) };
-        let mut tracker = std::mem::take(tracker);
-        std::mem::take(queue).replay(&self.region.range, &mut tracker);
-        *locks = Locks::Known(tracker);
-        true
-    }
-
-    /// True if records of that attempt are wanted.
-    pub fn wants_data(&self, attempt: u64) -> bool {
-        self.attempt == Some(attempt) && self.phase() == Phase::Scanning
-    }
-
-    /// All records were told, and the caller has them. Answers false if the step is stale.
-    pub fn scan_finished(&mut self, attempt: u64) -> bool {
-        if self.attempt != Some(attempt) {
-            return false;
-        }
-        let State::Scanning(Scanning { next, locks: Locks::Known(locks), .. }) = &mut self.state else {
-            return self.unexpected_step(attempt);
-        };
-        self.state = State::Observing(Observing { next: *next, locks: std::mem::take(locks) });
-        self.attempt = None;
-        true
-    }
-
-    /// The attempt is over without result. Answers false if the step is stale.
-    pub fn scan_failed(&mut self, attempt: u64) -> bool {
-        self.unexpected_step(attempt)
-    }
-
-    /// A step that its place does not allow: such a scan proves nothing.
-    fn unexpected_step(&mut self, attempt: u64) -> bool {
-        if self.attempt != Some(attempt) {
-            return false;
-        }
-        self.rescan(Rescan::Failed);
-        true
-    }
-
     /// Leadership in `term` (again), with the region's gap flag.
     pub fn lead(&mut self, term: Term, gap: GapFlag) {
         let dropped = self.gap.is_raised();
@@ -426,111 +301,4 @@ impl Subscription {
         self.region = region;
         self.rescan(Rescan::Range);
     }
-
-    /// What may be stated at a marker with that barrier and that confirmation of leadership (taken after the barrier).
-    ///
-    /// A gap that shows here sends it back to [`Phase::Pending`].
-    pub fn state_at(&mut self, barrier: Ts, confirmed: Option<&Confirmed>) -> Statement {
-        let start_ts = match &self.state {
-            State::Pending(_) => return Statement::Nothing(Silence::Pending),
-            State::Scanning(scanning) => Some(scanning.start_ts),
-            State::Observing(_) => None,
-        };
-        if self.gap.is_raised() {
-            self.rescan(Rescan::Gap);
-            return Statement::Nothing(Silence::Gap);
-        }
-        match start_ts {
-            Some(start_ts) => Statement::Scanning(start_ts),
-            None => self.resolve(barrier, confirmed).unwrap_or_else(Statement::Nothing),
-        }
-    }
-
-    fn resolve(&mut self, barrier: Ts, confirmed: Option<&Confirmed>) -> Result<Statement, Silence> {
-        let State::Observing(Observing { next, locks }) = &self.state else { return Err(Silence::Pending) };
-        let confirmed = confirmed.ok_or(Silence::NotConfirmed)?;
-        if confirmed.term != self.term {
-            return Err(Silence::OtherTerm);
-        }
-        if confirmed.version != self.region.epoch.version {
-            return Err(Silence::OtherVersion);
-        }
-        let index = next.saturating_sub(1);
-        if index < confirmed.applied_index {
-            self.fall_behind(index, confirmed.applied_index);
-            return Err(Silence::Behind);
-        }
-        self.awaited = 0;
-        let checkpoint = locks.min_start_ts().map_or(barrier, |held| held.min(barrier));
-        if checkpoint.is_zero() {
-            return Err(Silence::UnreadableLock);
-        }
-        let exact = locks.is_exact();
-        self.failures = 0;
-        if !exact {
-            self.rescan(Rescan::Locks);
-        }
-        Ok(Statement::Resolved { checkpoint, index })
-    }
-
-    /// Entries told before the barrier should be here. A second marker that misses those that the first one missed is
-    /// proof of a drop whose flag another task's scan took down; waiting for it spares a scan where a host is late.
-    fn fall_behind(&mut self, index: u64, applied_index: u64) {
-        if index < self.awaited {
-            self.rescan(Rescan::Gap);
-        } else {
-            self.awaited = applied_index;
-        }
-    }
-
-    /// Gives memory back, whatever it costs but the truth; answers false if there is nothing to give.
-    ///
-    /// * Pending: drops the older half of the queue; a snapshot that is taken soon has it anyway.
-    /// * Loading, with more in the queue than in the snapshot's locks: begins anew.
-    /// * Else the locks collapse to a lower bound; the next marker states it and has them read anew (§15.11).
-    pub fn relieve(&mut self) -> bool {
-        match &mut self.state {
-            State::Pending(pending) => {
-                let gone = pending.queue.trim(pending.queue.memory() / 2);
-                if let (Some(gone), Some((from, _))) = (gone, &mut pending.seen) {
-                    *from = gone.saturating_add(1);
-                }
-                gone.is_some()
-            }
-            State::Scanning(Scanning { locks: Locks::Loading(locks, queue), .. }) => {
-                if queue.memory() > locks.memory() {
-                    self.rescan(Rescan::Memory);
-                    return true;
-                }
-                collapse(locks)
-            }
-            State::Scanning(Scanning { locks: Locks::Known(locks), .. }) => collapse(locks),
-            State::Observing(observing) => collapse(&mut observing.locks),
-        }
-    }
-
-    /// Bytes of memory that locks and queued changes take, about.
-    pub fn memory(&self) -> usize {
-        match &self.state {
-            State::Pending(pending) => pending.queue.memory(),
-            State::Scanning(Scanning { locks: Locks::Loading(locks, queue), .. }) => locks.memory() + queue.memory(),
-            State::Scanning(Scanning { locks: Locks::Known(locks), .. }) => locks.memory(),
-            State::Observing(observing) => observing.locks.memory(),
-        }
-    }
-
-    /// How many locks are known by key.
-    pub fn locks(&self) -> usize {
-        match &self.state {
-            State::Pending(_) => 0,
-            State::Scanning(Scanning { locks: Locks::Loading(locks, _) | Locks::Known(locks), .. }) => locks.len(),
-            State::Observing(observing) => observing.locks.len(),
-        }
-    }
-}
-
-fn collapse(locks: &mut LockTracker) -> bool {
-    let some = !locks.is_empty();
-    locks.collapse();
-    some
 }

@@ -20,6 +20,10 @@ impl Shard {
         region.streamed = region.streamed.max(batch.last_index);
         self.counts.repeated += u64::from(!fresh);
         let locks = lock_changes(&batch.ops);
+        if locks.iter().any(LockOp::is_unreadable) {
+            let (region, index) = (batch.region_id, batch.last_index);
+            tracing::warn!(region, index, "a lock cannot be read: the region's checkpoint waits until it is gone");
+        }
         let mut scratch = Vec::new();
         let mut lost = Vec::new();
         for follower in &mut region.followers {

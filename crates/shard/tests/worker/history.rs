@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use crate::world::{self, Totals, next_random};
+use crate::totals::{Totals, next_random};
+use crate::world;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]

@@ -6,5 +6,7 @@ mod fixture;
 mod history;
 mod memory;
 mod poison;
+mod raft;
 mod rules;
+mod totals;
 mod world;

@@ -227,6 +227,19 @@ fn a_merged_or_destroyed_region_is_gone() {
 }
 
 #[test]
+fn a_region_that_grows_beyond_a_tasks_range_gives_it_no_more_than_it_wants() {
+    let mut fixture = Fixture::new();
+    fixture.start_task(&task("t", &[("a", "m")]));
+    fixture.lead(&region(1, 1, "a", "m"), 5);
+    let change = RegionChange::Merge { target: region(1, 2, "a", "z"), source: region(2, 1, "m", "z") };
+    fixture.send(ShardMessage::RegionChanged(change));
+    fixture.apply(1, 11, 11, vec![write("b", 20, 21), write("x", 20, 21), lock("y", 300)]);
+    fixture.scan(100, 11, &[], vec![]);
+    let part = fixture.seal("t", 1, 1000, &[confirmed(1, 5, 2, 11)]);
+    assert_eq!((written(&part), facts(&part)), (vec![versioned("b", 21)], vec![(raw_range("a", "m"), 1000, 11)]));
+}
+
+#[test]
 fn a_split_that_leaves_a_task_nothing_ends_its_subscription() {
     let mut fixture = Fixture::new();
     fixture.start_task(&task("t", &[("p", "q")]));

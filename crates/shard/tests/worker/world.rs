@@ -5,60 +5,18 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use logtide_checkpoint::Cover;
 use logtide_model::message::{
     AppliedBatch, GapFlag, Lead, ScanEntry, ScanEvent, ScanRequest, ScanStep, SealMarker, ShardMessage,
 };
-use logtide_model::{
-    Cf, Confirmed, HostError, KeyRange, Op, Region, RegionChange, RegionEpoch, Task, Ts, encode_raw_key, split_ts,
-};
+use logtide_model::{Cf, Confirmed, HostError, KeyRange, RegionChange, Task, Ts, encode_raw_key, split_ts};
 use logtide_shard::SealedShard;
 
-use crate::fixture::{Fixture, lock, records, scan_entry, task, unlock, value, write};
+use crate::fixture::{Fixture, records, scan_entry, task, value, write};
+use crate::raft::{Entry, KEYS, RaftRegion, State, commit_of, contains, letter, ops_of};
+use crate::totals::Outcome;
 
-/// Keys are single letters, a to p.
-const KEYS: u8 = 16;
 const TASKS: [&str; 2] = ["all", "some"];
-
-#[derive(Debug, Default)]
-pub(crate) struct Outcome {
-    pub(crate) lies: Vec<String>,
-    pub(crate) caught_up: bool,
-    pub(crate) totals: Totals,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct Totals {
-    pub(crate) facts: usize,
-    pub(crate) seals: usize,
-    pub(crate) commits: usize,
-    pub(crate) splits: usize,
-    pub(crate) merges: usize,
-    pub(crate) lost: usize,
-    pub(crate) gaps: u64,
-}
-
-impl std::ops::AddAssign for Totals {
-    fn add_assign(&mut self, other: Totals) {
-        self.facts += other.facts;
-        self.seals += other.seals;
-        self.commits += other.commits;
-        self.splits += other.splits;
-        self.merges += other.merges;
-        self.lost += other.lost;
-        self.gaps += other.gaps;
-    }
-}
-
-/// SplitMix64, 32 bits of it.
-pub(crate) fn next_random(seed: &mut u64) -> u32 {
-    *seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *seed;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    (z >> 24) as u32
-}
 
 /// Runs a history, lets the world come to rest, judges every fact. `tight`: with almost no memory, so on disk.
 pub(crate) fn run(actions: &[u32], tight: bool) -> Outcome {
@@ -80,60 +38,6 @@ struct Txn {
     region: u64,
     index: u64,
     commit: Option<u64>,
-}
-
-#[derive(Clone, Debug)]
-enum Entry {
-    Noop,
-    Lock {
-        key: u8,
-        start: u64,
-    },
-    Commit {
-        key: u8,
-        start: u64,
-        commit: u64,
-    },
-    Rollback {
-        key: u8,
-    },
-    Split {
-        at: u8,
-        child: u64,
-    },
-    /// What the source had becomes the target's.
-    Merge {
-        source: u64,
-        end: u8,
-        state: State,
-    },
-}
-
-/// What a region's engine holds.
-#[derive(Clone, Debug, Default)]
-struct State {
-    locks: BTreeMap<u8, u64>,
-    /// By commit ts.
-    commits: BTreeMap<u64, (u8, u64)>,
-}
-
-/// A region and its true log.
-#[derive(Clone, Debug)]
-struct RaftRegion {
-    start: u8,
-    /// The shape that it began with, and what it held.
-    first_end: u8,
-    first_version: u64,
-    base: State,
-    log: Vec<Entry>,
-    applied: u64,
-    told: u64,
-    term: u64,
-    leading: bool,
-    /// False until this store applied the split that made it.
-    here: bool,
-    gone: bool,
-    flag: GapFlag,
 }
 
 struct Scan {
@@ -182,82 +86,6 @@ struct World {
     facts: Vec<Fact>,
     disk_broken: bool,
     outcome: Outcome,
-}
-
-fn letter(key: u8) -> String {
-    char::from(b'a' + key).to_string()
-}
-
-fn bound(key: u8) -> Bytes {
-    if key == 0 || key >= KEYS { Bytes::new() } else { encode_raw_key(letter(key).as_bytes()).into() }
-}
-
-fn contains(range: &KeyRange, key: u8) -> bool {
-    range.contains(&encode_raw_key(letter(key).as_bytes()))
-}
-
-impl RaftRegion {
-    fn new(start: u8, end: u8, version: u64, base: State, here: bool) -> Self {
-        RaftRegion {
-            start,
-            first_end: end,
-            first_version: version,
-            base,
-            log: vec![Entry::Noop],
-            applied: u64::from(here),
-            told: u64::from(here),
-            term: 5,
-            leading: false,
-            here,
-            gone: false,
-            flag: GapFlag::default(),
-        }
-    }
-
-    /// The end of its range and its version after the first `index` entries.
-    fn shape(&self, index: u64) -> (u8, u64) {
-        let entries = self.log.iter().take(index as usize);
-        entries.fold((self.first_end, self.first_version), |(end, version), entry| match entry {
-            Entry::Split { at, .. } => (*at, version + 1),
-            Entry::Merge { end, .. } => (*end, version + 1),
-            _ => (end, version),
-        })
-    }
-
-    fn end(&self) -> u8 {
-        self.shape(u64::MAX).0
-    }
-
-    fn region(&self, id: u64, index: u64) -> Region {
-        let (end, version) = self.shape(index);
-        let range = KeyRange { start: bound(self.start), end: bound(end) };
-        Region { id, epoch: RegionEpoch { conf_ver: 1, version }, range }
-    }
-
-    /// What its engine holds after the first `index` entries, within its range then.
-    fn state(&self, index: u64) -> State {
-        let mut state = self.base.clone();
-        for entry in self.log.iter().take(index as usize) {
-            match entry {
-                Entry::Lock { key, start } => drop(state.locks.insert(*key, *start)),
-                Entry::Rollback { key } => drop(state.locks.remove(key)),
-                Entry::Commit { key, start, commit } => {
-                    state.locks.remove(key);
-                    state.commits.insert(*commit, (*key, *start));
-                }
-                Entry::Split { at, .. } => {
-                    state.locks.retain(|key, _| key < at);
-                    state.commits.retain(|_, (key, _)| *key < *at);
-                }
-                Entry::Merge { state: source, .. } => {
-                    state.locks.extend(&source.locks);
-                    state.commits.extend(&source.commits);
-                }
-                Entry::Noop => {}
-            }
-        }
-        state
-    }
 }
 
 impl World {
@@ -733,22 +561,5 @@ impl World {
                 }
             }
         }
-    }
-}
-
-fn commit_of(entry: &Entry) -> Option<(u64, u8, u64)> {
-    match entry {
-        Entry::Commit { key, start, commit } => Some((*commit, *key, *start)),
-        _ => None,
-    }
-}
-
-/// What an entry does to the engine; every value is in the default column family.
-fn ops_of(entry: &Entry) -> Vec<Op> {
-    match entry {
-        Entry::Lock { key, start } => vec![value(&letter(*key), *start), lock(&letter(*key), *start)],
-        Entry::Commit { key, start, commit } => vec![write(&letter(*key), *start, *commit), unlock(&letter(*key))],
-        Entry::Rollback { key } => vec![unlock(&letter(*key))],
-        Entry::Noop | Entry::Split { .. } | Entry::Merge { .. } => vec![Op::Admin],
     }
 }
