@@ -79,6 +79,17 @@ fn few_old_versions_are_stepped_over() {
     assert_eq!((emitted.entries.len(), report.seeks), (100, 0));
 }
 
+#[test]
+fn versions_may_commit_in_another_order_than_they_began() {
+    let mut store = Store::new(KeyRange::ALL);
+    for (start_ts, commit_ts) in [(9, 10), (5, 20), (7, 30), (2, 40)] {
+        store.write(WriteKind::Put, "k", start_ts, commit_ts, &[b'x'; 100]);
+    }
+    let (emitted, _) = scan(&scanner(1 << 20, 4096), &store, &all(), 0).unwrap();
+    let expected = [key_at("k", 2), key_at("k", 40), key_at("k", 7), key_at("k", 30), key_at("k", 5), key_at("k", 20)];
+    assert_eq!(emitted.entries[..6].iter().map(|e| e.key.to_vec()).collect::<Vec<_>>(), expected);
+}
+
 /// Scans with a consumer that lets go of the oldest batch whenever the scan waits.
 fn slow_consumer(scanner: &Scanner, store: &Store) -> (Emitted, u64) {
     let clock = Clock::new();
