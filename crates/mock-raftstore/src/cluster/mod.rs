@@ -24,7 +24,7 @@ use crate::concurrency::ConcurrencyManager;
 use crate::engine::{KvEngine, MemoryEngine, WriteBatch};
 use crate::pd::Pd;
 use crate::raftstore::{
-    Action, Ident, PeerMeta, Proposal, RaftTiming, RegionMeta, SplitChild, StoreCore, StoreMessage, StoreShared,
+    Action, Done, Ident, PeerMeta, Proposal, RaftTiming, RegionMeta, SplitChild, StoreCore, StoreMessage, StoreShared,
     bootstrap_region, read_ident, read_regions, write_ident,
 };
 use crate::rpc::{KvRpc, RegionError};
@@ -197,25 +197,35 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError::Region`] if the store that seems to lead the region refuses: try again.
     pub fn split_region(&self, raw_key: &[u8]) -> Result<(Region, Region), ClusterError> {
+        let ticket = self.submit_split(raw_key)?;
+        let lost = || Err(RegionError::Undetermined("no answer to the split".to_owned()));
+        let answer = self.0.runtime.wait(ticket.receiver(), Instant::now() + CALL_TIMEOUT);
+        answer.unwrap_or_else(lost).map_err(ClusterError::Region)
+    }
+
+    /// As [`Cluster::split_region`], without waiting for the answer.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoSuchStore`] if the store that seems to lead the region is stopped.
+    pub fn submit_split(&self, raw_key: &[u8]) -> Result<Ticket<(Region, Region)>, ClusterError> {
         let (region, leader) = self.0.pd.locate_raw(raw_key);
         let node = self.0.node(leader).ok_or(ClusterError::NoSuchStore(leader))?;
         let start = encode_raw_key(raw_key).into();
         let peer_ids = self.0.config.store_ids().map(|_| self.0.pd.alloc_id()).collect();
         let child = SplitChild { region_id: self.0.pd.alloc_id(), start, peer_ids };
-        let (tx, rx) = crossbeam_channel::bounded(1);
+        let (ticket, answer) = Ticket::new();
+        let two = |done: Done| match <[Region; 2]>::try_from(done.regions) {
+            Ok([parent, child]) => Ok((parent, child)),
+            Err(_) => Err(RegionError::Busy("the split made another number of regions".to_owned())),
+        };
         node.service.post(StoreMessage::Propose(Proposal {
             region_id: region.id,
             epoch: region.epoch,
             term: None,
             action: Action::Split(vec![child]),
-            reply: Box::new(move |outcome| drop(tx.send(outcome))),
+            reply: Box::new(move |outcome| answer(outcome.and_then(two))),
         }));
-        let done = self.0.runtime.wait(&rx, Instant::now() + CALL_TIMEOUT);
-        let lost = || RegionError::Undetermined(format!("no answer to the split of region {}", region.id));
-        match &done.unwrap_or_else(|| Err(lost())).map_err(ClusterError::Region)?.regions[..] {
-            [parent, child, ..] => Ok((parent.clone(), child.clone())),
-            _ => Err(ClusterError::Region(lost())),
-        }
+        Ok(ticket)
     }
 
     /// Cuts stores off from each other: those in different sides; see [`Network::partition`].

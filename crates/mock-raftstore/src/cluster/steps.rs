@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use raft::eraftpb::MessageType;
 
 use super::{Cluster, Input};
-use crate::raftstore::{StoreCore, StoreMessage};
+use crate::raftstore::{Reply, StoreCore, StoreMessage};
 use crate::rpc::{KvRequest, KvResponse, RegionError};
 use crate::transport::{Envelope, Network};
 
@@ -189,13 +189,24 @@ impl State {
     }
 }
 
-/// A command under way on a cluster that is stepped.
-pub struct Ticket(Receiver<Result<KvResponse, RegionError>>);
+/// Something that a store was asked and has not answered yet.
+#[derive(Debug)]
+pub struct Ticket<T = KvResponse>(Receiver<Result<T, RegionError>>);
 
-impl Ticket {
+impl<T: Send + 'static> Ticket<T> {
+    /// A ticket, and what its answer is to be given to.
+    pub(crate) fn new() -> (Self, Reply<T>) {
+        let (tx, rx) = crossbeam_channel::bounded(1);
+        (Ticket(rx), Box::new(move |answer| drop(tx.send(answer))))
+    }
+
+    pub(crate) fn receiver(&self) -> &Receiver<Result<T, RegionError>> {
+        &self.0
+    }
+
     /// Its answer, once: `None` as long as there is none. The answer of a store that was stopped is
     /// [`RegionError::Undetermined`].
-    pub fn take(&self) -> Option<Result<KvResponse, RegionError>> {
+    pub fn take(&self) -> Option<Result<T, RegionError>> {
         match self.0.try_recv() {
             Ok(answer) => Some(answer),
             Err(crossbeam_channel::TryRecvError::Empty) => None,
@@ -209,10 +220,10 @@ impl Ticket {
 impl Cluster {
     /// Gives a store a command without waiting for its answer.
     pub fn submit(&self, store: StoreId, request: KvRequest) -> Ticket {
-        let (tx, rx) = crossbeam_channel::bounded(1);
+        let (ticket, reply) = Ticket::new();
         if let Some(node) = self.0.node(store) {
-            node.service.submit(request, Box::new(move |answer| drop(tx.send(answer))));
+            node.service.submit(request, reply);
         }
-        Ticket(rx)
+        ticket
     }
 }

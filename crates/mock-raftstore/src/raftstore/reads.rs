@@ -60,3 +60,39 @@ impl Reads {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Amendment 1 of the design: the version that is confirmed is the one after everything that the quorum had
+    /// committed, a split too.
+    #[test]
+    fn a_read_waits_for_its_round_and_for_its_index() {
+        let mut reads = Reads::default();
+        let refused = Arc::new(AtomicUsize::new(0));
+        let ask = |reads: &mut Reads| {
+            let refused = refused.clone();
+            reads.ask(Box::new(move |answer| {
+                refused.fetch_add(usize::from(answer.is_err()), Ordering::SeqCst);
+            }));
+        };
+        ask(&mut reads);
+        let first = reads.begin_round().unwrap();
+        ask(&mut reads);
+        ask(&mut reads);
+        let second = reads.begin_round().unwrap();
+        assert!(reads.begin_round().is_none());
+        reads.confirm(&second, 10);
+        reads.confirm(b"unknown", 10);
+        assert_eq!(reads.take_ready(9).len(), 0);
+        assert_eq!(reads.take_ready(10).len(), 2);
+        reads.confirm(&first, 11);
+        reads.fail_all(&RegionError::RegionNotFound(1));
+        assert!(reads.is_empty());
+        assert_eq!(refused.load(Ordering::SeqCst), 1);
+    }
+}

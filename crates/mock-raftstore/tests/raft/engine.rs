@@ -19,7 +19,12 @@ fn put(batch: &mut WriteBatch, cf: EngineCf, key: &str, value: &str) {
     batch.put(cf, key.to_owned(), value.to_owned());
 }
 
-fn pairs(snapshot: &dyn EngineSnapshot, cf: EngineCf, lower: &'static str, upper: &'static str) -> Vec<(String, String)> {
+fn pairs(
+    snapshot: &dyn EngineSnapshot,
+    cf: EngineCf,
+    lower: &'static str,
+    upper: &'static str,
+) -> Vec<(String, String)> {
     let mut iter = snapshot.iter(cf, lower.into(), upper.into()).unwrap();
     let mut all = Vec::new();
     let text = |b: &[u8]| String::from_utf8(b.to_vec()).unwrap();

@@ -5,7 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use logtide_model::{ApplyBatch, Cf, Op, RaftObserver, Region, RegionChange, RegionId, Role, StoreId, Term, Ts, split_ts};
+use logtide_model::{
+    ApplyBatch, Cf, KeyRange, Op, RaftObserver, Region, RegionChange, RegionId, Role, StoreId, Term, Ts, split_ts,
+};
 use parking_lot::Mutex;
 
 /// Orders what the recorders of all stores are told, and what tests do in between.
@@ -33,6 +35,8 @@ pub(crate) struct Seen {
     pub(crate) leading: BTreeMap<RegionId, Term>,
     pub(crate) commits: Vec<ToldCommit>,
     pub(crate) splits: usize,
+    /// Ranges of regions that took part in a split.
+    pub(crate) ranges: BTreeMap<RegionId, KeyRange>,
     pub(crate) violations: Vec<String>,
     pub(crate) hash: DefaultHasher,
 }
@@ -89,6 +93,11 @@ impl RaftObserver for Recorder {
                 batch.region_id, batch.first_index, batch.last_index
             ));
         }
+        if let Some(range) = seen.ranges.get(&batch.region_id)
+            && batch.ops.iter().any(|op| matches!(op, Op::Put { key, .. } if !range.contains(key)))
+        {
+            seen.violations.push(format!("region {}: told a key outside of {range:?}", batch.region_id));
+        }
         if seen.leading.contains_key(&batch.region_id) {
             for op in batch.ops {
                 if let Op::Put { cf: Cf::Write, key, .. } = op {
@@ -127,6 +136,7 @@ impl RaftObserver for Recorder {
         format!("{change:?}").hash(&mut seen.hash);
         let RegionChange::Split { parent, children, leader, term } = change else { return };
         seen.splits += 1;
+        seen.ranges.extend(children.iter().chain([parent]).map(|r| (r.id, r.range.clone())));
         if *leader != (seen.leading.get(&parent.id) == Some(term)) {
             seen.violations.push(format!("split of {}: leader {leader}, but told {:?}", parent.id, seen.leading));
         }

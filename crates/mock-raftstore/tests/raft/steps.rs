@@ -115,7 +115,9 @@ fn a_split_is_told_everywhere_and_both_sides_go_on() {
     let stale = KvRequest { epoch: whole.epoch, ..put(&cluster, "a") };
     let refused = rpc.call(leader, stale);
     assert!(matches!(&refused, Err(RegionError::EpochNotMatch { current }) if current[0] == left), "{refused:?}");
-    assert!(matches!(cluster.host(leader).snapshot(left.id, whole.epoch), Err(HostError::EpochNotMatch(r)) if r == left));
+    assert!(
+        matches!(cluster.host(leader).snapshot(left.id, whole.epoch), Err(HostError::EpochNotMatch(r)) if r == left)
+    );
     cluster.steps().unwrap().tick_all();
     cluster.steps().unwrap().tick_all();
     cluster.steps().unwrap().settle();
@@ -129,6 +131,21 @@ fn a_split_is_told_everywhere_and_both_sides_go_on() {
     assert_eq!(snapshot.region(), &right);
     let mut iter = snapshot.iter(Cf::Write, &KeyRange::ALL).unwrap();
     assert!(iter.next().unwrap() && iter.key().starts_with(&encode_raw_key(b"x")));
+}
+
+/// A command that was computed for the region before its split, and comes after it in the log, does nothing.
+#[test]
+fn a_write_that_a_split_overtook_is_refused_at_apply() {
+    let (cluster, recorders) = start(&[]);
+    let (_, leader) = cluster.rpc().locate(b"z");
+    let split = cluster.submit_split(b"m").unwrap();
+    let write = cluster.submit(leader, put(&cluster, "z"));
+    cluster.steps().unwrap().settle();
+    let (left, _) = split.take().unwrap().unwrap();
+    assert_eq!(write.take(), Some(Err(RegionError::EpochNotMatch { current: vec![left.clone()] })));
+    let recorder = &recorders[leader as usize - 1];
+    recorder.assert_clean();
+    assert_eq!(recorder.ops(left.id).len(), 1, "the split itself");
 }
 
 /// H2: while a one-phase commit is in flight the barrier stays below it; once it is observed, it does not.
@@ -152,6 +169,25 @@ fn the_barrier_waits_for_commits_in_flight() {
     assert!(after >= one_pc_commit_ts);
     let seen = recorders[leader as usize - 1].seen.lock();
     assert!(seen.commits.iter().any(|c| c.commit_ts == one_pc_commit_ts), "told before the barrier passed it");
+}
+
+/// What the leader before answered to readers is not changed by its successor.
+#[test]
+fn a_new_leader_commits_above_the_reads_of_the_old_one() {
+    let (cluster, _) = start(&[]);
+    let (region, old) = cluster.rpc().locate(b"a");
+    let write = put(&cluster, "a");
+    let ts = cluster.pd().tso().unwrap();
+    let get = Command::Get { key: b"a".to_vec(), ts, bypass: Vec::new() };
+    let read = KvRequest { region_id: region.id, epoch: region.epoch, command: get };
+    assert_eq!(cluster.rpc().call(old, read), Ok(KvResponse::Get { value: None }));
+    let new = old % 3 + 1;
+    cluster.transfer_leader(region.id, new).unwrap();
+    assert!(cluster.wait_regions(Duration::ZERO, |all| all.iter().all(|(_, l, _)| *l == new)));
+    match cluster.rpc().call(new, write) {
+        Ok(KvResponse::Prewrite { one_pc_commit_ts, .. }) => assert!(one_pc_commit_ts > ts),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
