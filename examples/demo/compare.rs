@@ -3,26 +3,26 @@
 use std::cmp::Ordering;
 
 /// A raw key and its value.
-pub type Pair = (Vec<u8>, Vec<u8>);
+pub(crate) type Pair = (Vec<u8>, Vec<u8>);
 
 /// What the comparison found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Keys in both with the same value.
-    pub equal: u64,
+    pub(crate) equal: u64,
     /// Keys of the source that the restored state lacks.
-    pub missing: u64,
+    pub(crate) missing: u64,
     /// Keys of the restored state that the source lacks.
-    pub extra: u64,
+    pub(crate) extra: u64,
     /// Keys in both with different values.
-    pub different: u64,
+    pub(crate) different: u64,
     /// The first few keys that are not equal.
-    pub examples: Vec<Vec<u8>>,
+    pub(crate) examples: Vec<Vec<u8>>,
 }
 
 impl Verdict {
     /// True if nothing differs.
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.missing + self.extra + self.different == 0
     }
 
@@ -34,7 +34,7 @@ impl Verdict {
 }
 
 /// Compares two streams that are sorted by key.
-pub fn compare<E>(
+pub(crate) fn compare<E>(
     source: impl Iterator<Item = Result<Pair, E>>,
     restored: impl Iterator<Item = Result<Pair, E>>,
 ) -> Result<Verdict, E> {

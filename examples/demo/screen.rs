@@ -11,23 +11,23 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The state of cluster and backup, in numbers.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Vitals {
+pub(crate) struct Vitals {
     /// Regions of the cluster.
-    pub regions: usize,
+    pub(crate) regions: usize,
     /// Bytes per second that clients write.
-    pub write_rate: f64,
+    pub(crate) write_rate: f64,
     /// Bytes per second that reach the storage.
-    pub backup_rate: f64,
+    pub(crate) backup_rate: f64,
     /// How far the checkpoint is behind.
-    pub lag: Option<Duration>,
+    pub(crate) lag: Option<Duration>,
     /// Objects in the storage.
-    pub objects: u64,
+    pub(crate) objects: u64,
     /// Bytes in the storage.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Accounted memory of logtide on all stores, in bytes.
-    pub memory: u64,
+    pub(crate) memory: u64,
     /// Bank transfers done.
-    pub transfers: u64,
+    pub(crate) transfers: u64,
 }
 
 impl Vitals {
@@ -47,7 +47,7 @@ impl Vitals {
 }
 
 /// The screen.
-pub struct Screen {
+pub(crate) struct Screen {
     bars: Option<MultiProgress>,
     vitals: ProgressBar,
     last_line: Mutex<Instant>,
@@ -56,7 +56,7 @@ pub struct Screen {
 
 impl Screen {
     /// Bars on a terminal, lines elsewhere.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
         let vitals = ProgressBar::new_spinner();
         if let Some(bars) = &bars {
@@ -67,7 +67,7 @@ impl Screen {
     }
 
     /// Begins a stage that is counted in bytes (or keys): `total` of them.
-    pub fn stage(&self, name: &'static str, total: u64) -> ProgressBar {
+    pub(crate) fn stage(&self, name: &'static str, total: u64) -> ProgressBar {
         self.say(name);
         let Some(bars) = &self.bars else { return ProgressBar::hidden() };
         let bar = bars.insert_before(&self.vitals, ProgressBar::new(total));
@@ -79,7 +79,7 @@ impl Screen {
     }
 
     /// Something happened.
-    pub fn say(&self, what: &str) {
+    pub(crate) fn say(&self, what: &str) {
         let line = format!("[{:6.1}s] {what}", self.begun.elapsed().as_secs_f64());
         match &self.bars {
             Some(bars) => drop(bars.println(line)),
@@ -88,7 +88,7 @@ impl Screen {
     }
 
     /// How things are.
-    pub fn show(&self, vitals: Vitals) {
+    pub(crate) fn show(&self, vitals: Vitals) {
         if self.bars.is_some() {
             self.vitals.set_message(vitals.line());
             return;
@@ -101,12 +101,12 @@ impl Screen {
     }
 
     /// No more vitals.
-    pub fn calm(&self) {
+    pub(crate) fn calm(&self) {
         self.vitals.finish_and_clear();
     }
 
     /// Seconds since the screen was made.
-    pub fn elapsed(&self) -> Duration {
+    pub(crate) fn elapsed(&self) -> Duration {
         self.begun.elapsed()
     }
 }

@@ -5,31 +5,31 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// Table id of the files' keys; they look like TiDB record keys: `t{table}_r{path}`.
-pub const FILE_TABLE: i64 = 1;
+pub(crate) const FILE_TABLE: i64 = 1;
 /// Larger files are left out: they would have to be split into several keys.
 const LARGEST_FILE: u64 = 1 << 20;
 
 /// A file to load.
-pub struct SourceFile {
+pub(crate) struct SourceFile {
     /// Where it is.
-    pub path: PathBuf,
+    pub(crate) path: PathBuf,
     /// Its name below the folder.
-    pub name: String,
+    pub(crate) name: String,
     /// Its size in bytes.
-    pub size: u64,
+    pub(crate) size: u64,
 }
 
 /// The files below a folder in the order of their names, up to about `limit` bytes.
-pub struct Source {
+pub(crate) struct Source {
     /// The files.
-    pub files: Vec<SourceFile>,
+    pub(crate) files: Vec<SourceFile>,
     /// Their bytes.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 impl Source {
     /// Lists `folder`, or cargo's registry folder.
-    pub fn list(folder: Option<PathBuf>, limit: u64) -> io::Result<Source> {
+    pub(crate) fn list(folder: Option<PathBuf>, limit: u64) -> io::Result<Source> {
         let folder = folder.unwrap_or_else(registry);
         let mut files = Vec::new();
         walk(&folder, &folder, &mut files)
@@ -50,7 +50,7 @@ impl Source {
     }
 
     /// Raw keys that cut the files into `parts` of about equal bytes.
-    pub fn split_keys(&self, parts: usize) -> Vec<Vec<u8>> {
+    pub(crate) fn split_keys(&self, parts: usize) -> Vec<Vec<u8>> {
         let each = self.bytes / parts as u64 + 1;
         let mut sum = 0;
         let mut keys = Vec::new();
@@ -66,14 +66,14 @@ impl Source {
 }
 
 /// The raw key of a file.
-pub fn file_key(name: &str) -> Vec<u8> {
+pub(crate) fn file_key(name: &str) -> Vec<u8> {
     let mut key = table_prefix(FILE_TABLE);
     key.extend_from_slice(name.as_bytes());
     key
 }
 
 /// `t{table}_r`, as TiDB has it: the id's sign bit is flipped, so that ids sort as numbers.
-pub fn table_prefix(table: i64) -> Vec<u8> {
+pub(crate) fn table_prefix(table: i64) -> Vec<u8> {
     let mut key = vec![b't'];
     key.extend_from_slice(&(table as u64 ^ (1 << 63)).to_be_bytes());
     key.extend_from_slice(b"_r");

@@ -2,7 +2,6 @@
 
 use std::io::{self, BufWriter, Write};
 
-use logtide_model::KeyRange;
 use logtide_restore::dump;
 use serde_json::json;
 
@@ -12,10 +11,9 @@ use crate::report::{Failure, say};
 
 pub(crate) fn run(args: &DumpArgs, as_json: bool) -> Result<(), Failure> {
     let range = range_arg::parse(&args.start_key, &args.end_key)?;
-    let range = (range != KeyRange::ALL).then_some(range);
     let mut out = BufWriter::new(io::stdout().lock());
     let mut closed = false;
-    let summary = dump(&args.dir, args.at, range.as_ref(), &mut |key, value| {
+    let summary = dump(&args.dir, args.at, &range, &mut |key, value| {
         if !args.count && !closed {
             closed = line(&mut out, key, value, as_json).is_err();
         }
@@ -24,7 +22,11 @@ pub(crate) fn run(args: &DumpArgs, as_json: bool) -> Result<(), Failure> {
     let _ = out.flush();
     drop(out);
     if args.count {
-        let line = if as_json { json!(summary).to_string() } else { format!("{} keys, {} locks", summary.keys, summary.locks) };
+        let line = if as_json {
+            json!({ "keys": summary.keys, "bytes": summary.bytes, "locks": summary.locks }).to_string()
+        } else {
+            format!("{} keys, {} bytes of values, {} locks", summary.keys, summary.bytes, summary.locks)
+        };
         say(&line);
     }
     Ok(())

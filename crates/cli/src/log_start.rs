@@ -11,7 +11,8 @@ use crate::report::{Failure, say};
 use crate::{range_arg, runtime, ts_arg};
 
 pub(crate) fn run(args: &StartArgs, as_json: bool) -> Result<(), Failure> {
-    let name = TaskName::new(&args.task_name).map_err(|e| Failure::usage(e.to_string(), "choose another --task-name"))?;
+    let name =
+        TaskName::new(&args.task_name).map_err(|e| Failure::usage(e.to_string(), "choose another --task-name"))?;
     let (start, end) = range_arg::raw(&args.start_key, &args.end_key)?;
     let tasks = coordinator::open(&args.coordinator)?;
     if tasks.get(&name)?.is_some() {
@@ -21,7 +22,8 @@ pub(crate) fn run(args: &StartArgs, as_json: bool) -> Result<(), Failure> {
     let now = Ts::new(node.ts);
     let start_ts = args.start_ts.unwrap_or(now);
     if start_ts > now {
-        let what = format!("--start-ts {} is later than the cluster's clock, {}", ts_arg::show(start_ts), ts_arg::show(now));
+        let what =
+            format!("--start-ts {} is later than the cluster's clock, {}", ts_arg::show(start_ts), ts_arg::show(now));
         return Err(Failure::usage(what, "leave --start-ts out to start now"));
     }
     let storage = logtide_storage::open(&args.storage)?;
@@ -35,7 +37,8 @@ pub(crate) fn run(args: &StartArgs, as_json: bool) -> Result<(), Failure> {
     };
     let task = tasks.create(&spec)?;
     if as_json {
-        say(&json!({ "name": task.name.as_str(), "start_ts": task.start_ts.get(), "storage": task.storage }).to_string());
+        say(&json!({ "name": task.name.as_str(), "start_ts": task.start_ts.get(), "storage": task.storage })
+            .to_string());
     } else {
         say(&format!("task {} begins: from {} into {}", task.name, ts_arg::show(task.start_ts), task.storage));
         say("every store takes it up by itself; 'logtide log status' shows how far it is");
@@ -61,7 +64,10 @@ fn check(storage: &Storage) -> Result<(), Failure> {
         match logtide_storage::read_identity(storage).await? {
             None => Ok(()),
             Some(other) => Err(Failure::failed(
-                format!("{} holds the backup of task {} of cluster {} already", storage.url, other.task, other.cluster_id),
+                format!(
+                    "{} holds the backup of task {} of cluster {} already",
+                    storage.url, other.task, other.cluster_id
+                ),
                 "use an empty directory or prefix: a backup belongs to one life of one task",
             )),
         }

@@ -21,7 +21,8 @@ pub(crate) fn raw(start: &str, end: &str) -> Result<(Vec<u8>, Vec<u8>), Failure>
 }
 
 fn key(flag: &str, hex: &str) -> Result<Vec<u8>, Failure> {
-    hex::decode(hex).map_err(|e| Failure::usage(format!("{flag} '{hex}' is not hex: {e}"), "write the raw key as hex digits"))
+    hex::decode(hex)
+        .map_err(|e| Failure::usage(format!("{flag} '{hex}' is not hex: {e}"), "write the raw key as hex digits"))
 }
 
 #[cfg(test)]

@@ -15,17 +15,20 @@ pub(crate) fn run(args: &PointArgs, as_json: bool) -> Result<(), Failure> {
     let storage = logtide_storage::open(&args.storage)?;
     let options = RestoreOptions {
         restored_ts: args.restored_ts,
-        target: args.to.clone(),
         memory: usize::try_from(args.memory.as_u64()).unwrap_or(usize::MAX),
         concurrency: usize::from(args.concurrency),
         range: (range != KeyRange::ALL).then_some(range),
-        ..RestoreOptions::default()
+        ..RestoreOptions::new(&args.to)
     };
     let bars = Bars::new(as_json);
     let result = runtime::block_on(async { Ok(restore_point(&storage, &options, &bars).await?) });
     bars.finish();
     let summary = result?;
-    if as_json { say(&json!(summary).to_string()) } else { show(&summary) }
+    if as_json {
+        say(&json!(summary).to_string())
+    } else {
+        show(&summary)
+    }
     Ok(())
 }
 
@@ -34,11 +37,7 @@ fn show(summary: &RestoreSummary) {
     say(&format!("restored to   {}", ts_arg::show(Ts::new(summary.restored_ts))));
     say(&format!("into          {}", summary.target.display()));
     say(&format!("from          {}", summary.storage));
-    say(&format!(
-        "read          {} of data objects, {} records",
-        ByteSize(summary.bytes_read),
-        records.read
-    ));
+    say(&format!("read          {} of data objects, {} records", ByteSize(summary.bytes_read), records.read));
     say(&format!(
         "written       {} writes, {} values, {} in {} SST files",
         records.writes,

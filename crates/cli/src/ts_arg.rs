@@ -10,7 +10,9 @@ pub(crate) fn parse(text: &str) -> Result<Ts, String> {
         return Ok(Ts::new(ts));
     }
     let at = parse_time(text).ok_or_else(|| {
-        format!("'{text}' is neither a timestamp (a number) nor a time with its zone, as in '2026-11-21 12:00:00 +00:00'")
+        format!(
+            "'{text}' is neither a timestamp (a number) nor a time with its zone, as in '2026-11-21 12:00:00 +00:00'"
+        )
     })?;
     let ms = u64::try_from(at.as_millisecond()).map_err(|_| format!("'{text}' lies before 1970"))?;
     Ok(Ts::compose(ms, 0))

@@ -117,8 +117,10 @@ impl Running {
             if let Some(ended) = self.reap() {
                 return ended;
             }
-            if self.is_due() {
-                self.try_seal();
+            if self.is_due()
+                && let Some(ended) = self.try_seal()
+            {
+                return ended;
             }
         }
     }
@@ -131,14 +133,15 @@ impl Running {
     }
 
     /// Seals, and hands over; what fails is tried again soon.
-    fn try_seal(&mut self) {
+    fn try_seal(&mut self) -> Option<Ended> {
         let config = &self.runner.node.config;
         let interval = config.max_flush_interval;
         match self.seal() {
-            Ok(sealed) => {
+            Ok(Some(sealed)) => {
                 self.next_flush = Instant::now() + interval;
                 self.submit(sealed);
             }
+            Ok(None) => return Some(Ended::Stopped),
             Err(error) => {
                 self.next_flush = Instant::now() + RETRY.min(interval);
                 self.runner.node.metrics.errors.with_label_values(&[error.code().as_str()]).inc();
@@ -146,10 +149,11 @@ impl Running {
                 debug!(task = %self.runner.task.name, %error, "cannot seal now");
             }
         }
+        None
     }
 
     /// The order binds (I3): the barrier, then leadership, then the markers.
-    fn seal(&mut self) -> Result<SealedGeneration, HostError> {
+    fn seal(&mut self) -> Result<Option<SealedGeneration>, HostError> {
         let node = &self.runner.node;
         let barrier = node.host.commit_barrier()?;
         let deadline = Instant::now() + node.config.confirm_timeout;
@@ -159,28 +163,24 @@ impl Running {
         let task = self.runner.task.name.clone();
         let marker = Arc::new(SealMarker { task, generation: self.generation, barrier, confirmed });
         node.observer.broadcast(|_| ShardMessage::Seal(marker.clone()));
-        let parts = self.collect(node.observer.shards())?;
+        let Some(parts) = self.collect(node.observer.shards()) else { return Ok(None) };
         self.last_flush_ts = barrier.max(self.last_flush_ts.next());
-        Ok(self.assemble(parts, barrier))
+        Ok(Some(self.assemble(parts, barrier)))
     }
 
     /// Waits for every shard's part. Shards answer in the order of their queues, so this ends when they have caught up.
-    fn collect(&self, shards: usize) -> Result<Vec<SealedShard>, HostError> {
+    /// Answers `None` if the store goes down meanwhile: the generation is lost, and nothing may be sealed after it.
+    fn collect(&self, shards: usize) -> Option<Vec<SealedShard>> {
         let mut parts = Vec::with_capacity(shards);
         while parts.len() < shards {
             match self.runner.sealed.recv_timeout(TICK) {
-                // Parts of a seal that was given up are dropped here: their generation was never handed over, and its
-                // facts with it.
-                Ok(part) if part.generation == self.generation => parts.push(part),
-                Ok(_) => {}
-                Err(_) if self.runner.node.stop.is_raised() => {
-                    return Err(HostError::Unavailable("the store goes down".to_owned()));
-                }
+                Ok(part) => parts.push(part),
+                Err(_) if self.runner.node.stop.is_raised() => return None,
                 Err(_) => {}
             }
         }
         parts.sort_by_key(|part| part.shard);
-        Ok(parts)
+        Some(parts)
     }
 
     fn assemble(&self, parts: Vec<SealedShard>, barrier: Ts) -> SealedGeneration {
@@ -265,7 +265,8 @@ impl Running {
 
     fn last_flush(&mut self, deadline: Instant) {
         match self.seal() {
-            Ok(sealed) => self.submit(sealed),
+            Ok(Some(sealed)) => self.submit(sealed),
+            Ok(None) => return,
             Err(error) => warn!(task = %self.runner.task.name, %error, "the last flush could not be sealed"),
         }
         while let Some(mut oldest) = self.in_flight.pop_front() {

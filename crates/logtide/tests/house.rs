@@ -47,7 +47,7 @@ const OWNERS: &[(&str, &[&str])] = &[
     ("object_store", &["storage", "flusher", "restore", "logtide", "cli"]),
     ("prometheus", &["logtide", "examples"]),
     ("clap", &["cli", "examples"]),
-    ("prost", &["format", "mock-raftstore"]),
+    ("prost", &["format", "coordinator", "mock-raftstore", "storage"]),
 ];
 
 /// Crates without IO, clock and randomness, and what their dependencies must not reach.

@@ -1,0 +1,85 @@
+//! Looks at cluster, backup and storage regularly and puts what it sees on the screen.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::nodes::Nodes;
+use crate::screen::{Screen, Vitals};
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Counts of clients.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    /// Bytes loaded.
+    pub(crate) written: AtomicU64,
+    /// Transfers done.
+    pub(crate) transfers: AtomicU64,
+}
+
+/// Goes on until told to stop; answers the most accounted memory seen, in bytes.
+pub(crate) fn watch(nodes: &Nodes, work: &Work, screen: &Screen, stop: &AtomicBool) {
+    let mut last = (Instant::now(), 0, 0.0);
+    while !stop.load(Ordering::Relaxed) {
+        thread::sleep(PAUSE);
+        let now = (Instant::now(), work.written.load(Ordering::Relaxed), nodes.metric("logtide_flushed_bytes", false));
+        let seconds = (now.0 - last.0).as_secs_f64();
+        screen.show(Vitals {
+            regions: nodes.cluster.stats().regions,
+            write_rate: (now.1 - last.1) as f64 / seconds,
+            backup_rate: (now.2 - last.2) / seconds,
+            lag: lag(nodes),
+            objects: nodes.metric("logtide_flushed_objects", false) as u64,
+            bytes: now.2 as u64,
+            memory: nodes.metric("logtide_memory_bytes", false) as u64,
+            transfers: work.transfers.load(Ordering::Relaxed),
+        });
+        last = now;
+    }
+}
+
+/// How far the global checkpoint is behind the cluster's clock.
+fn lag(nodes: &Nodes) -> Option<Duration> {
+    let checkpoint = nodes.metric("tidb_log_backup_last_checkpoint", true) as u64;
+    let behind = nodes.cluster.pd().now_ms().saturating_sub(checkpoint >> 18);
+    (checkpoint > 0).then(|| Duration::from_millis(behind))
+}
+
+/// What lies in the storage.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Stored {
+    /// Metadata objects: one for each flush of a store that had something to flush.
+    pub(crate) metadata: u64,
+    /// Data objects.
+    pub(crate) data: u64,
+    /// Bytes of both.
+    pub(crate) bytes: u64,
+}
+
+impl Stored {
+    /// Counts the objects of a local storage.
+    pub(crate) fn count(dir: &Path) -> std::io::Result<Stored> {
+        let mut stored = Stored::default();
+        stored.add(dir)?;
+        Ok(stored)
+    }
+
+    fn add(&mut self, dir: &Path) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(dir)? {
+            let path = entry?.path();
+            match path.extension().and_then(|e| e.to_str()) {
+                _ if path.is_dir() => self.add(&path)?,
+                Some("meta") => self.metadata += 1,
+                Some("log") => self.data += 1,
+                _ => continue,
+            }
+            if path.is_file() {
+                self.bytes += path.metadata()?.len();
+            }
+        }
+        Ok(())
+    }
+}
