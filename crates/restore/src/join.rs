@@ -7,7 +7,6 @@
 //! records of one version in memory.
 
 use std::cmp::Ordering;
-use std::io;
 use std::path::Path;
 
 use logtide_model::codec::{CodecError, encode_var_u64, take_u8, take_var_u64};
@@ -232,9 +231,4 @@ fn add_default(
         *best = Some(origin);
     }
     Ok(kind)
-}
-
-/// The user key of a sorted key: partitions are cut there, so that no key's versions are torn apart.
-pub(crate) fn cut(key: &[u8]) -> io::Result<&[u8]> {
-    split_ts(key).map(|(user, _)| user).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }

@@ -16,7 +16,8 @@ use proptest::prelude::*;
 fn assert_exact(history: &History, at: u64, seed: u64) {
     let dir = tempfile::tempdir().unwrap();
     let target = dir.path().join("node");
-    let summary = restore(&history.storage, &target, Some(at), |_| ()).unwrap_or_else(|e| panic!("{seed}: {}", chain(&e)));
+    let summary =
+        restore(&history.storage, &target, Some(at), |_| ()).unwrap_or_else(|e| panic!("{seed}: {}", chain(&e)));
     assert_eq!(summary.restored_ts, at);
     // A restored node answers reads at any earlier ts as well, back to the start of the log.
     for ts in [at, at - (at - history.start) / 3, at - (at - history.start) / 2, history.start] {
@@ -70,8 +71,14 @@ fn the_histories_hold_what_is_hard() {
     ] {
         assert!(seen.get(what).is_some_and(|n| *n > 10), "{what}: {seen:?}");
     }
-    let logtide_restore::Dropped { after_restored_ts, before_start, delete_entries, duplicates, unreferenced_values, .. } =
-        dropped;
+    let logtide_restore::Dropped {
+        after_restored_ts,
+        before_start,
+        delete_entries,
+        duplicates,
+        unreferenced_values,
+        ..
+    } = dropped;
     for n in [after_restored_ts, before_start, delete_entries, duplicates, unreferenced_values] {
         assert!(n > 10, "{dropped:?}");
     }

@@ -16,28 +16,28 @@ use super::{Random, block_on};
 
 /// A record on its way into a backup.
 #[derive(Clone, Debug)]
-pub struct Entry {
-    pub region: u64,
-    pub version: u64,
-    pub cf: Cf,
-    pub kind: EntryKind,
-    pub key: Vec<u8>,
-    pub value: Vec<u8>,
+pub(crate) struct Entry {
+    pub(crate) region: u64,
+    pub(crate) version: u64,
+    pub(crate) cf: Cf,
+    pub(crate) kind: EntryKind,
+    pub(crate) key: Vec<u8>,
+    pub(crate) value: Vec<u8>,
 }
 
-pub fn memory_storage() -> Storage {
+pub(crate) fn memory_storage() -> Storage {
     Storage { store: Arc::new(InMemory::new()), url: "memory:///test".into() }
 }
 
-pub fn put(storage: &Storage, path: &str, bytes: Vec<u8>) {
+pub(crate) fn put(storage: &Storage, path: &str, bytes: Vec<u8>) {
     block_on(storage.store.put(&Path::from(path), bytes.into())).unwrap();
 }
 
-pub fn get(storage: &Storage, path: &str) -> Vec<u8> {
+pub(crate) fn get(storage: &Storage, path: &str) -> Vec<u8> {
     block_on(async { storage.store.get(&Path::from(path)).await.unwrap().bytes().await.unwrap().to_vec() })
 }
 
-pub fn paths(storage: &Storage, suffix: &str) -> Vec<String> {
+pub(crate) fn paths(storage: &Storage, suffix: &str) -> Vec<String> {
     use futures::TryStreamExt;
     let all = storage.store.list(Some(&Path::from("v1"))).map_ok(|m| m.location.as_ref().to_owned());
     let mut all: Vec<String> = block_on(all.try_collect()).unwrap();
@@ -47,7 +47,7 @@ pub fn paths(storage: &Storage, suffix: &str) -> Vec<String> {
 }
 
 /// A full copy that can be damaged.
-pub fn copy(storage: &Storage) -> Storage {
+pub(crate) fn copy(storage: &Storage) -> Storage {
     let copy = memory_storage();
     for path in paths(storage, "") {
         put(&copy, &path, get(storage, &path));
@@ -55,29 +55,29 @@ pub fn copy(storage: &Storage) -> Storage {
     copy
 }
 
-pub fn begin(storage: &Storage, start_ts: u64) {
+pub(crate) fn begin(storage: &Storage, start_ts: u64) {
     let identity = Identity::new(7, TaskName::new("t").unwrap(), Incarnation(1), Ts::new(start_ts));
     block_on(claim(storage, &identity)).unwrap();
 }
 
-pub fn checkpoint(storage: &Storage, store: u64, ts: u64) {
+pub(crate) fn checkpoint(storage: &Storage, store: u64, ts: u64) {
     put(storage, &checkpoint_path(store), encode_checkpoint(Ts::new(ts)).to_vec());
 }
 
 /// How a store writes.
 #[derive(Clone, Copy)]
-pub struct Style {
-    pub compression: Compression,
+pub(crate) struct Style {
+    pub(crate) compression: Compression,
     /// Records of a block: at most so many.
-    pub block: u64,
+    pub(crate) block: u64,
     /// Logical files of a data object: at most so many.
-    pub object: usize,
+    pub(crate) object: usize,
     /// False for a store that writes no tags, like TiKV.
-    pub tags: bool,
+    pub(crate) tags: bool,
 }
 
 /// Writes one generation: returns the paths of data objects and of the metadata object.
-pub fn flush(
+pub(crate) fn flush(
     storage: &Storage,
     random: &mut Random,
     style: Style,

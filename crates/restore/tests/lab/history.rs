@@ -14,19 +14,19 @@ const REGIONS: u64 = 4;
 const STORES: u64 = 3;
 
 /// What a finished history left.
-pub struct History {
-    pub storage: Storage,
-    pub start: u64,
-    pub checkpoint: u64,
+pub(crate) struct History {
+    pub(crate) storage: Storage,
+    pub(crate) start: u64,
+    pub(crate) checkpoint: u64,
     /// Raw key → commit ts → value, or none for a delete. Commits above `start` only.
-    pub versions: BTreeMap<Vec<u8>, BTreeMap<u64, Option<Vec<u8>>>>,
+    pub(crate) versions: BTreeMap<Vec<u8>, BTreeMap<u64, Option<Vec<u8>>>>,
     /// What happened, so that tests can see that the interesting things do.
-    pub seen: BTreeMap<&'static str, u64>,
+    pub(crate) seen: BTreeMap<&'static str, u64>,
 }
 
 impl History {
     /// The MVCC state at a ts.
-    pub fn at(&self, ts: u64) -> State {
+    pub(crate) fn at(&self, ts: u64) -> State {
         let newest = |(key, versions): (&Vec<u8>, &BTreeMap<u64, Option<Vec<u8>>>)| {
             let (_, value) = versions.range(..=ts).next_back()?;
             Some((key.clone(), value.clone()?))
@@ -53,7 +53,7 @@ struct Store {
     open: Vec<Entry>,
 }
 
-pub struct Cluster {
+pub(crate) struct Cluster {
     random: Random,
     clock: u64,
     keys: Vec<Vec<u8>>,
@@ -71,7 +71,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    pub fn run(seed: u64, steps: u64) -> History {
+    pub(crate) fn run(seed: u64, steps: u64) -> History {
         let mut cluster = Cluster::new(seed);
         (0..steps / 5).for_each(|_| cluster.step());
         cluster.begin();
@@ -318,7 +318,8 @@ impl Cluster {
     fn collect_key(&mut self, raw: &[u8], safepoint: u64) {
         let user = encode_raw_key(raw);
         let mut hidden = false;
-        let versions: Vec<_> = self.write.range(versioned(raw, safepoint)..).map(|(k, v)| (k.clone(), v.clone())).collect();
+        let versions: Vec<_> =
+            self.write.range(versioned(raw, safepoint)..).map(|(k, v)| (k.clone(), v.clone())).collect();
         for (key, bytes) in versions.into_iter().take_while(|(key, _)| key.starts_with(&user)) {
             let (_, commit) = logtide_model::split_ts(&key).unwrap();
             let write = Write::parse(&bytes).unwrap();
@@ -432,7 +433,7 @@ fn raw_key(random: &mut Random, i: u64) -> Vec<u8> {
     }
 }
 
-pub fn versioned(raw: &[u8], ts: u64) -> Vec<u8> {
+pub(crate) fn versioned(raw: &[u8], ts: u64) -> Vec<u8> {
     let mut key = encode_raw_key(raw);
     append_ts(&mut key, Ts::new(ts));
     key

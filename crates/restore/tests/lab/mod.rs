@@ -3,8 +3,8 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-pub mod backup;
-pub mod history;
+pub(crate) mod backup;
+pub(crate) mod history;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,37 +14,37 @@ use logtide_restore::{DumpSummary, RestoreError, RestoreOptions, RestoreSummary,
 use logtide_storage::Storage;
 
 /// Raw keys and values.
-pub type State = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(crate) type State = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// A small generator (SplitMix64, Steele et al. 2014).
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.next() % n
     }
 
-    pub fn chance(&mut self, percent: u64) -> bool {
+    pub(crate) fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    pub fn bytes(&mut self, n: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, n: usize) -> Vec<u8> {
         (0..n.div_ceil(8)).flat_map(|_| self.next().to_le_bytes()).take(n).collect()
     }
 }
 
-pub fn block_on<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap().block_on(work)
 }
 
-pub fn restore(
+pub(crate) fn restore(
     storage: &Storage,
     target: &Path,
     at: Option<u64>,
@@ -57,7 +57,7 @@ pub fn restore(
     block_on(restore_point(storage, &options, &Silent))
 }
 
-pub fn state_at(dir: &Path, at: u64) -> (State, DumpSummary) {
+pub(crate) fn state_at(dir: &Path, at: u64) -> (State, DumpSummary) {
     let mut state = State::new();
     let summary = dump(dir, Ts::new(at), &KeyRange::ALL, &mut |key, value| {
         assert!(state.insert(key.to_vec(), value.to_vec()).is_none(), "a key twice");
@@ -67,7 +67,7 @@ pub fn state_at(dir: &Path, at: u64) -> (State, DumpSummary) {
 }
 
 /// Missing, extra and different keys.
-pub fn difference(want: &State, got: &State) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, Vec<Vec<u8>>) {
+pub(crate) fn difference(want: &State, got: &State) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let missing = want.keys().filter(|k| !got.contains_key(*k)).cloned().collect();
     let extra = got.keys().filter(|k| !want.contains_key(*k)).cloned().collect();
     let different = want.iter().filter(|(k, v)| got.get(*k).is_some_and(|g| g != *v)).map(|(k, _)| k.clone()).collect();
@@ -75,7 +75,7 @@ pub fn difference(want: &State, got: &State) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, Vec
 }
 
 /// The message of an error and of its causes.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

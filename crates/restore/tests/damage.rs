@@ -1,0 +1,134 @@
+//! What is damaged, cut off or missing is named, with what is lost; nothing of it is restored, and no target appears.
+
+mod lab;
+
+use futures::executor::block_on;
+use lab::backup::{copy, get, paths, put};
+use lab::history::{Cluster, History};
+use lab::{State, chain, restore, state_at};
+use logtide_format::{DataFile, decode_metadata};
+use logtide_model::{Class, Diagnose};
+use logtide_restore::RestoreError;
+use logtide_storage::Storage;
+use object_store::{ObjectStoreExt, path::Path};
+
+fn history() -> History {
+    Cluster::run(7, 120)
+}
+
+/// The restored state; whatever happens, there is a complete target or none.
+fn outcome(storage: &Storage, at: u64) -> Result<State, RestoreError> {
+    let dir = tempfile::tempdir().unwrap();
+    let target = dir.path().join("node");
+    let result = restore(storage, &target, Some(at), |_| ());
+    assert_eq!(result.is_ok(), target.exists());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), usize::from(result.is_ok()), "nothing else is left");
+    result.map(|_| state_at(&target, at).0)
+}
+
+/// Every logical file of the backup, with its data object.
+fn files(storage: &Storage) -> Vec<(String, DataFile)> {
+    let mut all = Vec::new();
+    for path in paths(storage, ".meta") {
+        for group in decode_metadata(&path, &get(storage, &path)).unwrap().file_groups {
+            let parse = |(i, info)| (group.path.clone(), DataFile::parse(&group.path, i, info).unwrap());
+            all.extend(group.data_files_info.iter().enumerate().map(parse));
+        }
+    }
+    all
+}
+
+fn changed(storage: &Storage, path: &str, change: impl FnOnce(&mut Vec<u8>)) -> Storage {
+    let copy = copy(storage);
+    let mut bytes = get(&copy, path);
+    change(&mut bytes);
+    put(&copy, path, bytes);
+    copy
+}
+
+#[test]
+fn a_flipped_byte_of_data_is_named_with_its_object_and_offset() {
+    let history = history();
+    let mut tried = 0;
+    for (object, file) in files(&history.storage).iter().filter(|(_, f)| f.stored_length > 0) {
+        for at in [file.offset, file.offset + file.stored_length / 2, file.end() - 1] {
+            let damaged = changed(&history.storage, object, |bytes| bytes[at as usize] ^= 1 << (at % 8));
+            let result = outcome(&damaged, history.checkpoint);
+            if file.is_delete() || file.min_ts.get() > history.checkpoint {
+                assert_eq!(result.unwrap(), history.at(history.checkpoint), "it is not read");
+                continue;
+            }
+            let error = result.unwrap_err();
+            let text = chain(&error);
+            assert!(matches!(error, RestoreError::Damaged { .. }) && error.class() == Class::Corrupt, "{text}");
+            assert!(text.contains(object) && text.contains(&format!("offset {}", file.offset)), "{text}");
+            assert!(text.contains(&format!("{} {} records", file.entries, file.key.cf.name())), "{text}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 100, "{tried}");
+}
+
+#[test]
+fn a_missing_or_cut_off_data_object_is_named() {
+    let history = history();
+    for object in paths(&history.storage, ".log") {
+        let of_object: Vec<_> =
+            files(&history.storage).into_iter().filter(|(o, _)| *o == object).map(|(_, f)| f).collect();
+        let needed = |f: &&DataFile| !f.is_delete() && f.min_ts.get() <= history.checkpoint;
+        let Some(end) = of_object.iter().filter(needed).map(DataFile::end).max() else { continue };
+        let missing = copy(&history.storage);
+        block_on(missing.store.delete(&Path::from(object.as_str()))).unwrap();
+        let cut = changed(&history.storage, &object, |bytes| bytes.truncate(end as usize - 1));
+        for storage in [missing, cut] {
+            let error = outcome(&storage, history.checkpoint).unwrap_err();
+            let text = chain(&error);
+            assert!(matches!(error, RestoreError::Missing { .. }), "{text}");
+            assert!(text.contains(&object) && text.contains("lost") && text.contains("region"), "{text}");
+            assert!(!error.remedy().is_empty());
+        }
+    }
+}
+
+#[test]
+fn cut_off_metadata_is_named() {
+    let history = history();
+    for object in paths(&history.storage, ".meta") {
+        let len = get(&history.storage, &object).len();
+        for keep in [0, 1, len / 3, len / 2, len - 2, len - 1] {
+            let damaged = changed(&history.storage, &object, |bytes| bytes.truncate(keep));
+            match outcome(&damaged, history.checkpoint) {
+                Err(error) => {
+                    let text = chain(&error);
+                    assert!(text.contains(&object) && error.class() == Class::Corrupt, "{text}");
+                }
+                // An empty flush, or one above the checkpoint: its name says that nothing of it is needed.
+                Ok(state) => assert_eq!(state, history.at(history.checkpoint), "{object} cut off at {keep} of {len}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_of_metadata_changes_no_state() {
+    let history = history();
+    let want = history.at(history.checkpoint);
+    let object = paths(&history.storage, ".meta").into_iter().max_by_key(|o| get(&history.storage, o).len()).unwrap();
+    let (len, mut silent) = (get(&history.storage, &object).len(), Vec::new());
+    for at in (0..len).step_by(3) {
+        let damaged = changed(&history.storage, &object, |bytes| bytes[at] ^= 1 << (at / 3 % 8));
+        if outcome(&damaged, history.checkpoint).is_ok_and(|state| state != want) {
+            silent.push(at);
+        }
+    }
+    assert_eq!(silent, [0; 0], "of {len}");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named() {
+    let history = history();
+    let object = &paths(&history.storage, ".ts")[0];
+    let damaged = changed(&history.storage, object, |bytes| bytes.truncate(7));
+    let text = chain(&outcome(&damaged, history.checkpoint).unwrap_err());
+    assert!(text.contains(object), "{text}");
+}
