@@ -1,21 +1,18 @@
 //! The observer: the host's callbacks, and the façade's controls.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::Receiver;
 use logtide_model::message::{AppliedBatch, Lead, ShardMessage};
 use logtide_model::{
-    ApplyBatch, KeyRange, LocalRegion, MemoryBudget, Op, RaftObserver, Region, RegionChange, RegionId, Role, Task, Term,
+    ApplyBatch, KeyRange, LocalRegion, MemoryBudget, RaftObserver, Region, RegionChange, RegionId, Role, Task, Term,
 };
-use parking_lot::RwLock;
 
 use crate::filter::{Filter, RegionHash};
-use crate::observations::{Bucket, Led};
-
-/// Buckets of a shard's map; a power of two. Apply threads meet on a lock word only if their regions share a bucket.
-const BUCKETS: usize = 64;
+use crate::observations::Led;
+use crate::shard::{Shard, measure};
 
 /// Bytes that a batch is accounted with besides its ops: the message in the queue and its share of a queue block.
 pub const BATCH_OVERHEAD: usize = 256;
@@ -51,22 +48,6 @@ struct Inner {
     tasks: ArcSwap<Vec<Arc<Task>>>,
     memory: MemoryBudget,
 }
-
-/// What belongs to one shard; nothing in it is shared with another one.
-#[derive(Debug)]
-#[repr(align(128))]
-struct Shard {
-    queue: Sender<ShardMessage>,
-    buckets: Box<[PaddedBucket]>,
-    observed: AtomicUsize,
-    dropped_batches: AtomicU64,
-    skipped_ops: AtomicU64,
-}
-
-/// Two cache lines (adjacent-line prefetch), so that neighbours' lock words do not share one.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct PaddedBucket(RwLock<Bucket>);
 
 impl Observer {
     /// An observer of nothing yet, and the queue of each shard.
@@ -299,47 +280,4 @@ impl Inner {
         shard.observed.fetch_sub(1, Ordering::Relaxed);
         self.filter.remove(RegionHash::of(region_id));
     }
-}
-
-impl Shard {
-    fn new() -> (Self, Receiver<ShardMessage>) {
-        let (queue, receiver) = crossbeam_channel::unbounded();
-        let buckets = (0..BUCKETS).map(|_| PaddedBucket::default()).collect();
-        let (observed, dropped_batches, skipped_ops) = Default::default();
-        (Shard { queue, buckets, observed, dropped_batches, skipped_ops }, receiver)
-    }
-
-    fn bucket(&self, hash: RegionHash) -> &RwLock<Bucket> {
-        &self.buckets[hash.middle(BUCKETS)].0
-    }
-
-    fn send(&self, message: ShardMessage) -> bool {
-        self.queue.send(message).is_ok()
-    }
-}
-
-struct Size {
-    bytes: usize,
-    past_mvcc: u64,
-}
-
-/// What the ops will hold in memory.
-fn measure(ops: &[Op]) -> Size {
-    let mut size = Size { bytes: size_of_val(ops), past_mvcc: 0 };
-    for op in ops {
-        size.bytes += match op {
-            Op::Put { key, value, .. } => key.len() + value.len(),
-            Op::Delete { key, .. } => key.len(),
-            Op::DeleteRange { start, end, .. } => {
-                size.past_mvcc += 1;
-                start.len() + end.len()
-            }
-            Op::IngestSst { path, .. } => {
-                size.past_mvcc += 1;
-                path.len()
-            }
-            Op::Admin => 0,
-        };
-    }
-    size
 }

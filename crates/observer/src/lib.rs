@@ -11,5 +11,6 @@ mod hook;
 mod observations;
 #[cfg(feature = "raft")]
 pub mod ready;
+mod shard;
 
 pub use hook::{BATCH_OVERHEAD, Observer, ObserverConfig, ObserverStats};
