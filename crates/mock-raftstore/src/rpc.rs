@@ -7,7 +7,8 @@
 //!    its snapshot, the applied effects of every earlier command on its keys;
 //! 3. [`TxnExecutor::prepare`]: **before** the snapshot is taken, as readers must announce themselves first;
 //! 4. take a snapshot that holds everything committed so far (leader lease or read index);
-//! 5. [`TxnExecutor::execute`]; propose [`Plan::ops`] as one raft entry, if there are any;
+//! 5. [`TxnExecutor::execute`]; propose [`Plan::ops`] as one raft entry. If there are none, leadership has to be confirmed
+//!    before the answer, as for a read: a deposed leader would tell of a lock that it has not seen that it is not there;
 //! 6. after the entry is applied **and** `RaftObserver::on_apply` returned (or the proposal is known to be lost),
 //!    drop [`Plan::guards`] and the latches, and answer [`Plan::response`].
 //!
@@ -492,7 +493,7 @@ pub trait KvRpc: Send + Sync {
 /// What a store has to do for a command.
 #[derive(Debug)]
 pub struct Plan {
-    /// What to propose, as one raft entry; empty: answer at once.
+    /// What to propose, as one raft entry; empty: answer when leadership is confirmed.
     pub ops: Vec<Op>,
     /// The answer, once they are applied.
     pub response: KvResponse,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use logtide_model::mvcc::Lock;
 use logtide_model::{KeyRange, Region, RegionEpoch, StoreId, Ts, encode_raw_key};
 use parking_lot::Mutex;
 
@@ -71,7 +72,7 @@ impl Cluster {
     /// Lets so many milliseconds pass.
     pub(crate) fn advance(&self, ms: u64) {
         let mut state = self.0.lock();
-        state.clock = (state.clock.0 + ms, 0);
+        state.clock.0 += ms;
     }
 
     /// The commands that arrived since the last call.
@@ -82,6 +83,13 @@ impl Cluster {
     /// How many locks there are.
     pub(crate) fn locks(&self) -> usize {
         self.0.lock().store.data.cf(logtide_model::Cf::Lock).len()
+    }
+
+    /// How many of them a reader has to resolve. (Pessimistic locks of the dead stay until a writer meets them.)
+    pub(crate) fn data_locks(&self) -> usize {
+        let state = self.0.lock();
+        let locks = state.store.data.cf(logtide_model::Cf::Lock).values();
+        locks.filter(|bytes| Lock::parse(bytes).unwrap().holds_resolved_ts()).count()
     }
 
     /// All pairs at a fresh ts, read by a client that is not disturbed (but has to find the leaders).

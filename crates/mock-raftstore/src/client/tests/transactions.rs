@@ -204,7 +204,7 @@ proptest! {
                 cluster.advance(rng.random_range(0..2000));
             }
             let sum = sum(&cluster);
-            (sum, cluster.locks(), cluster.pairs(), cluster.take_log())
+            (sum, cluster.data_locks(), cluster.pairs(), cluster.take_log())
         };
         let (sum, locks, pairs, log) = run();
         prop_assert_eq!((sum, locks), (1000, 0));
