@@ -23,7 +23,7 @@ pub(crate) struct Threads {
     network: Arc<Network>,
     tick: Duration,
     router: Router,
-    threads: Mutex<BTreeMap<StoreId, (Sender<()>, JoinHandle<()>)>>,
+    threads: Mutex<BTreeMap<StoreId, Running>>,
 }
 
 impl Threads {
@@ -46,19 +46,25 @@ impl Threads {
             .name(format!("store-{store}"))
             .spawn(move || worker.run(store))
             .map_err(|cause| ClusterError::Thread { store, cause: Arc::new(cause) })?;
-        self.threads.lock().insert(store, (stop, thread));
+        self.threads.lock().insert(store, Running { stop, thread });
         Ok(())
     }
 
     /// Stops a store and waits until its thread has ended.
     pub(crate) fn stop(&self, store: StoreId) {
         self.router.write().remove(&store);
-        let Some((stop, thread)) = self.threads.lock().remove(&store) else { return };
+        let Some(Running { stop, thread }) = self.threads.lock().remove(&store) else { return };
         drop(stop);
         if thread.thread().id() != std::thread::current().id() && thread.join().is_err() {
             tracing::error!(store, "the thread of the store panicked");
         }
     }
+}
+
+/// A thread; it ends when `stop` is dropped.
+struct Running {
+    stop: Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 struct Worker {

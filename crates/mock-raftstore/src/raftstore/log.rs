@@ -14,7 +14,7 @@ use super::records::{
 use crate::engine::{EngineCf, EngineError, KvEngine, WriteBatch};
 
 /// Applied entries stay in memory up to so many bytes, for followers that are a little behind.
-const CACHE_BYTES: usize = 2 << 20;
+const CACHE_BYTES: usize = 256 << 10;
 
 /// See the module.
 pub(crate) struct RaftLog {

@@ -95,7 +95,7 @@ impl Peer {
 
     /// A raft message arrived. What raft has no use for is dropped, as the network might have done.
     pub(crate) fn step(&mut self, envelope: Envelope) {
-        if let Err(error) = self.node.step(envelope.message) {
+        if let Err(error) = self.node.step(*envelope.message) {
             tracing::trace!(region = self.meta.region.id, store = self.store_id, %error, "raft message refused");
         }
     }
@@ -208,7 +208,7 @@ impl Peer {
             // A heartbeat to oneself does not occur; a peer that is not in the region any more is not there to hear.
             let Some(to) = self.meta.store_of(message.to) else { continue };
             debug_assert!(message.msg_type != MessageType::MsgSnapshot as i32, "logs are never truncated");
-            out.push(Envelope { from: self.store_id, to, region_id: self.region_id(), message });
+            out.push(Envelope { from: self.store_id, to, region_id: self.region_id(), message: Box::new(message) });
         }
     }
 

@@ -1,5 +1,7 @@
 //! The raft half against its contracts: engines, H1 and H2, leadership, splits, partitions, restarts.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+
 mod engine;
 mod recorder;
 mod schedule;
