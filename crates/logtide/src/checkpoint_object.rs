@@ -1,7 +1,7 @@
 //! Keeps the checkpoint object of a storage up: what a restore goes by, which sees the storage alone.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use logtide_coordinator::Tasks;
 use logtide_model::{StoreId, Task, Ts};
@@ -10,44 +10,86 @@ use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::warn;
 
+use crate::metrics::Metrics;
 use crate::node::Node;
 
 /// How often the global checkpoint is looked at.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Starts it on the runtime, until aborted.
-pub(crate) fn start(node: &Node, runtime: &Handle, storage: Storage, task: Arc<Task>) -> JoinHandle<()> {
-    let store_id = node.host.store_id();
-    let writer = CheckpointWriter::new(storage, store_id);
-    let tasks = node.tasks.clone();
-    let metrics = node.metrics.clone();
-    runtime.spawn(async move {
-        let mut written = Ts::ZERO;
-        loop {
-            let (shared, asked) = (tasks.clone(), task.clone());
-            let read = spawn_blocking(move || shared.global_checkpoint(&asked.name)).await;
-            if let Ok(Ok(Some(checkpoint))) = read
-                && checkpoint > written
-            {
-                metrics.last_checkpoint.with_label_values(&[task.name.as_str()]).set(checkpoint.get() as f64);
-                match writer.write(checkpoint).await {
-                    Ok(held) => {
-                        written = held;
-                        tell(&tasks, &task, store_id, held).await;
-                    }
-                    Err(error) => warn!(task = %task.name, %error, "the checkpoint object is tried again"),
-                }
-            }
-            tokio::time::sleep(INTERVAL).await;
-        }
-    })
+/// How long the end of a task waits for the last flush to show in the global checkpoint.
+const LAST_WAIT: Duration = Duration::from_secs(2);
+
+/// Writes a task's checkpoint object for one store.
+pub(crate) struct CheckpointObject {
+    tasks: Arc<Tasks>,
+    metrics: Metrics,
+    task: Arc<Task>,
+    store_id: StoreId,
+    writer: CheckpointWriter,
 }
 
-/// TiDB's `br log status` shows this key.
-async fn tell(tasks: &Arc<Tasks>, task: &Arc<Task>, store_id: StoreId, checkpoint: Ts) {
-    let (tasks, asked) = (tasks.clone(), task.clone());
-    let told = spawn_blocking(move || tasks.set_storage_checkpoint(&asked, store_id, checkpoint)).await;
-    if let Ok(Err(error)) = told {
-        warn!(task = %task.name, %error, "the storage checkpoint is not told");
+impl CheckpointObject {
+    pub(crate) fn new(node: &Node, storage: Storage, task: Arc<Task>) -> Arc<Self> {
+        let store_id = node.host.store_id();
+        let writer = CheckpointWriter::new(storage, store_id);
+        Arc::new(CheckpointObject { tasks: node.tasks.clone(), metrics: node.metrics.clone(), task, store_id, writer })
+    }
+
+    /// Keeps it up, until aborted.
+    pub(crate) fn keep_up(self: &Arc<Self>, runtime: &Handle) -> JoinHandle<()> {
+        let object = self.clone();
+        runtime.spawn(async move {
+            let mut written = Ts::ZERO;
+            loop {
+                written = object.bring_up(written).await;
+                tokio::time::sleep(INTERVAL).await;
+            }
+        })
+    }
+
+    /// The last word: waits a little until the global checkpoint has reached `stated` (other stores may hold it back),
+    /// so that the storage alone knows what the last flush brought.
+    pub(crate) fn finish(self: &Arc<Self>, runtime: &Handle, stated: Option<Ts>) {
+        let stated = stated.unwrap_or(Ts::ZERO);
+        runtime.block_on(async {
+            let begun = Instant::now();
+            let mut written = self.bring_up(Ts::ZERO).await;
+            while written < stated && begun.elapsed() < LAST_WAIT {
+                tokio::time::sleep(INTERVAL / 10).await;
+                written = self.bring_up(written).await;
+            }
+        });
+    }
+
+    /// Writes the global checkpoint if it is above `written`; what is written then.
+    async fn bring_up(self: &Arc<Self>, written: Ts) -> Ts {
+        let object = self.clone();
+        let read = spawn_blocking(move || object.tasks.global_checkpoint(&object.task.name)).await;
+        let Ok(Ok(Some(checkpoint))) = read else { return written };
+        if checkpoint <= written {
+            return written;
+        }
+        let name = self.task.name.as_str();
+        self.metrics.last_checkpoint.with_label_values(&[name]).set(checkpoint.get() as f64);
+        match self.writer.write(checkpoint).await {
+            Ok(held) => {
+                self.tell(held).await;
+                held
+            }
+            Err(error) => {
+                warn!(task = name, %error, "the checkpoint object is tried again");
+                written
+            }
+        }
+    }
+
+    /// TiDB's `br log status` shows this key.
+    async fn tell(self: &Arc<Self>, checkpoint: Ts) {
+        let object = self.clone();
+        let told =
+            spawn_blocking(move || object.tasks.set_storage_checkpoint(&object.task, object.store_id, checkpoint));
+        if let Ok(Err(error)) = told.await {
+            warn!(task = %self.task.name, %error, "the storage checkpoint is not told");
+        }
     }
 }

@@ -105,7 +105,6 @@ impl ScanQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logtide_initial_scan::{Cancel, Waiter};
     use logtide_model::message::GapFlag;
     use logtide_model::{Compression, Incarnation, KeyRange, Region, RegionEpoch, Task, Ts};
     use std::sync::Arc;

@@ -12,7 +12,7 @@ use logtide_model::{Diagnose, ErrorCode, Task};
 use logtide_storage::Storage;
 use tracing::{info, warn};
 
-use crate::checkpoint_object;
+use crate::checkpoint_object::CheckpointObject;
 use crate::flushing::{Flushing, NotReady};
 use crate::heartbeat::ms;
 use crate::node::Node;
@@ -129,7 +129,8 @@ impl Life {
         self.node.shards.register(name, sealed_sender);
         self.node.observer.broadcast(|_| ShardMessage::StartTask(self.task.clone()));
         self.node.interest.add(&self.task, &self.node.observer, &*self.node.host);
-        let writer = checkpoint_object::start(&self.node, &self.flushing.runtime, storage.clone(), self.task.clone());
+        let object = CheckpointObject::new(&self.node, storage.clone(), self.task.clone());
+        let keeper = object.keep_up(&self.flushing.runtime);
         let runner = Runner {
             node: self.node.clone(),
             task: self.task.clone(),
@@ -140,7 +141,10 @@ impl Life {
             progress: self.progress.clone(),
         };
         let ended = runner.run();
-        writer.abort();
+        keeper.abort();
+        if ended == Ended::Stopped && !self.node.stop.is_raised() {
+            object.finish(&self.flushing.runtime, self.progress.snapshot().checkpoint);
+        }
         self.node.interest.remove(name, &self.node.observer);
         self.node.observer.broadcast(|_| ShardMessage::StopTask(name.clone()));
         self.node.shards.unregister(name);
