@@ -1,9 +1,11 @@
 //! How commits end: known, unknown, and left to others.
 
+use std::sync::Arc;
+
 use logtide_model::Ts;
 
 use super::cluster::{Cluster, Fault};
-use crate::client::{Client, ClientError, Prewritten, TxnOptions};
+use crate::client::{Client, ClientError, Prewritten, Retry, TxnOptions};
 use crate::rpc::Command;
 
 fn begin(client: &Client, options: TxnOptions, keys: &[&str]) -> crate::client::Txn {
@@ -139,6 +141,35 @@ fn async_commit_is_decided_by_its_locks() {
     assert_eq!(client.snapshot(commit_ts).get(b"c").unwrap(), Some("new".into()));
     assert_eq!(client.snapshot(commit_ts.prev()).get(b"a").unwrap(), None);
     assert_eq!(cluster.locks(), 0);
+}
+
+#[test]
+fn async_commit_is_above_a_reader_between_its_prewrites() {
+    let cluster = Cluster::new(&["b"]);
+    let reader = cluster.client(2);
+    let mut prewrites = 0;
+    cluster.set_faults(move |command| {
+        prewrites += u32::from(matches!(command, Command::Prewrite(_)));
+        (prewrites == 2).then_some(Fault::Busy)
+    });
+    // Somebody reads while the client waits to prewrite its second key.
+    let (others, undisturbed) = (reader.clone(), cluster.clone());
+    let hook = move |_: &Retry<'_>| {
+        undisturbed.set_faults(|_| None);
+        (0..10).for_each(|_| drop(others.timestamp()));
+        others.snapshot(others.timestamp().unwrap()).get(b"c").unwrap();
+        true
+    };
+    let client = Client::with_retry(Arc::new(cluster.clone()), Arc::new(hook));
+    let prewritten = prewrite(&client, ASYNC, &["a", "c"]);
+    let commit_ts = prewritten.decided().unwrap();
+    assert!(commit_ts > prewritten.start_ts().next().next().next());
+    drop(prewritten);
+    cluster.advance(4000);
+    for key in [&b"a"[..], b"c"] {
+        assert_eq!(reader.snapshot(commit_ts.prev()).get(key).unwrap(), None);
+        assert_eq!(reader.snapshot(commit_ts).get(key).unwrap(), Some("new".into()));
+    }
 }
 
 #[test]

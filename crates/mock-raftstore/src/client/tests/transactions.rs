@@ -99,7 +99,7 @@ fn one_phase_needs_one_region() {
 
 #[test]
 fn the_later_of_two_optimistic_writers_loses() {
-    let cluster = Cluster::new(&[]);
+    let cluster = Cluster::new(&["k"]);
     let client = cluster.client(0);
     let (mut a, mut b) = (client.begin().unwrap(), client.begin().unwrap());
     a.put("k", "a");
