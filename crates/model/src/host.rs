@@ -6,8 +6,8 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::{
-    ApplyBatch, Cf, Class, Diagnose, ErrorCode, KeyRange, Region, RegionChange, RegionEpoch, RegionId, Role,
-    StoreId, Term, Ts,
+    ApplyBatch, Cf, Class, Diagnose, ErrorCode, KeyRange, Region, RegionChange, RegionEpoch, RegionId, Role, StoreId,
+    Term, Ts,
 };
 
 /// What the host calls: register one with the raft store, on the threads that apply entries.

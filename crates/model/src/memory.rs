@@ -17,7 +17,11 @@ struct Inner {
 impl MemoryBudget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        MemoryBudget(Arc::new(Inner { limit: AtomicUsize::new(limit), used: AtomicUsize::new(0), peak: AtomicUsize::new(0) }))
+        MemoryBudget(Arc::new(Inner {
+            limit: AtomicUsize::new(limit),
+            used: AtomicUsize::new(0),
+            peak: AtomicUsize::new(0),
+        }))
     }
 
     /// Takes `bytes`, unless that would pass the limit.

@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::{
-    Cf, Confirmed, HostError, Op, Permit, Region, RegionChange, RegionId, Task, TaskName, Term, Ts,
-};
+use crate::{Cf, Confirmed, HostError, Op, Permit, Region, RegionChange, RegionId, Task, TaskName, Term, Ts};
 
 /// A message to a shard.
 #[derive(Debug)]
@@ -182,4 +180,3 @@ pub struct SealMarker {
     /// Leaderships confirmed after T.
     pub confirmed: HashMap<RegionId, Confirmed>,
 }
-

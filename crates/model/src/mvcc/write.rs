@@ -77,7 +77,15 @@ pub struct Write<'a> {
 impl<'a> Write<'a> {
     /// A record without the rarer fields.
     pub fn new(kind: WriteKind, start_ts: Ts, short_value: Option<&'a [u8]>) -> Self {
-        Write { kind, start_ts, short_value, overlapped_rollback: false, gc_fence: None, last_change: None, txn_source: 0 }
+        Write {
+            kind,
+            start_ts,
+            short_value,
+            overlapped_rollback: false,
+            gc_fence: None,
+            last_change: None,
+            txn_source: 0,
+        }
     }
 
     /// A rollback record; `protected` ones are never collapsed.
