@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use logtide_format::{DataFile, Records, open_file, proto};
-use logtide_model::codec::encode_var_u64;
+use logtide_model::codec::{CodecError, encode_var_u64};
 use logtide_model::{Cf, MemoryBudget, split_ts};
 use logtide_storage::Storage;
 use object_store::{ObjectStoreExt, path::Path};
@@ -188,10 +188,19 @@ impl File<'_> {
         let cf = self.file.key.cf;
         let mut payload = Payload::new(cf, self.origin);
         let mut counts = Counts::default();
+        if self.file.is_delete() {
+            counts.read = self.file.entries;
+            counts.dropped.delete_entries = self.file.entries;
+            return Ok(counts);
+        }
         for (place, record) in Records::new(&plain).enumerate() {
             let bad = |cause| self.bad_record(place, cause);
-            let record = record.map_err(|_| bad(logtide_model::codec::CodecError::BadLength))?;
+            let record = record.map_err(|_| bad(CodecError::BadLength))?;
             let (_, ts) = split_ts(record.key).map_err(bad)?;
+            if record.value.is_empty() {
+                // Values of the default column family are longer than short ones: this is no Put.
+                return Err(bad(CodecError::UnexpectedEof));
+            }
             counts.read += 1;
             match window.skips_record(cf, record.key, ts) {
                 Some(skip) => drop_record(&mut counts, skip),
@@ -205,7 +214,7 @@ impl File<'_> {
         Ok(counts)
     }
 
-    fn bad_record(&self, place: usize, cause: logtide_model::codec::CodecError) -> RestoreError {
+    fn bad_record(&self, place: usize, cause: CodecError) -> RestoreError {
         RestoreError::BadRecord {
             object: self.object.to_owned(),
             offset: self.file.offset,

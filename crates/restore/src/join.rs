@@ -19,7 +19,7 @@ use crate::fetch::spill;
 use crate::meter::Meter;
 use crate::origin::Origin;
 use crate::resolve::{default_order, write_order};
-use crate::sort::{Merge, Sorter};
+use crate::sort::{Merge, Sorter, record_len};
 use crate::summary::Counts;
 
 /// The sorter's kind of write records.
@@ -96,7 +96,7 @@ impl<S: Sink> Join<'_, S> {
             let mut first = true;
             while merge.key() == Some(&version.key[..]) {
                 let payload = merge.payload().map_err(|e| spill(self.temp_dir, e))?;
-                self.meter.done((version.key.len() + payload.len()) as u64, 1)?;
+                self.meter.done(record_len(version.key.len(), payload.len()) as u64, 1)?;
                 let fault = add_write(&mut version, payload, first).err();
                 self.counts.dropped.duplicates += u64::from(!first);
                 first = false;
@@ -117,6 +117,7 @@ impl<S: Sink> Join<'_, S> {
             let mut payload = vec![REFERENCE];
             encode_var_u64(commit_ts.get(), &mut payload);
             version.stores.iter().for_each(|store| encode_var_u64(*store, &mut payload));
+            self.meter.expect(record_len(key.len(), payload.len()) as u64);
             references.push(0, &key, &[&payload]).map_err(|e| spill(self.temp_dir, e))?;
         }
         self.counts.writes += 1;
@@ -131,7 +132,7 @@ impl<S: Sink> Join<'_, S> {
             let (mut commit, mut best, mut values) = (None, None, 0);
             while merge.key() == Some(&version.key[..]) {
                 let payload = merge.payload().map_err(|e| spill(self.temp_dir, e))?;
-                self.meter.done((version.key.len() + payload.len()) as u64, 1)?;
+                self.meter.done(record_len(version.key.len(), payload.len()) as u64, 1)?;
                 let kind = add_default(&mut version, payload, &mut commit, &mut best);
                 values += u64::from(kind.map_err(|e| Fault::Codec(e).of(&version.key))? == VALUE);
                 merge.advance().map_err(|e| spill(self.temp_dir, e))?;

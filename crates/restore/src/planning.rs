@@ -175,7 +175,7 @@ async fn read(
     let failed = |e| log_info::unreadable(storage, object, e);
     let bytes = storage.store.get(&meta.location).await.map_err(failed)?.bytes().await.map_err(failed)?;
     let metadata = decode_metadata(object, &bytes).map_err(RestoreError::Metadata)?;
-    check(object, name.as_ref(), &metadata).map_err(|fault| fault.of(object))?;
+    check(object, name.as_ref(), &bytes, &metadata).map_err(|fault| fault.of(object))?;
     Ok((object.to_owned(), meta.size, metadata, held))
 }
 

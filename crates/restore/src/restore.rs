@@ -110,7 +110,6 @@ impl<'a> Restore<'a> {
         let runs = [self.runs(), self.runs()];
         let (mut counts, plain_bytes) = self.fetch(&mut plan, &runs).await?;
         let fetched = Instant::now();
-        counts.dropped.delete_entries += plan.summary().delete_entries;
         let (ssts, spilled_bytes) = self.merge(runs, &mut counts).await?;
         let took =
             Took { plan: planned - began, fetch: fetched - planned, merge: fetched.elapsed(), ..Took::default() };

@@ -12,6 +12,7 @@ use logtide_restore::{
     MARKER_FILE, MIN_MEMORY, Marker, Progress, RestoreError, RestoreOptions, Stage, StageProgress, dump, log_info,
     plan_restore, restore_point,
 };
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 
 #[test]
@@ -52,8 +53,11 @@ fn a_target_in_use_and_too_little_memory_are_refused() {
     restore(&history.storage, &target, None, |_| ()).unwrap();
     let error = restore(&history.storage, &target, None, |_| ()).unwrap_err();
     assert!(matches!(error, RestoreError::TargetInUse { .. }) && error.to_string().contains("not empty"), "{error}");
+    let files = || std::fs::read_dir(&target).unwrap().map(|e| e.unwrap().file_name()).collect::<BTreeSet<_>>();
+    let before = files();
     let (state, _) = state_at(&target, history.checkpoint);
     assert_eq!(state, history.at(history.checkpoint), "what was there is untouched");
+    assert_eq!(files(), before, "a dump writes nothing");
 }
 
 #[test]

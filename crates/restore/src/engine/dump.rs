@@ -33,7 +33,8 @@ pub struct DumpSummary {
 
 /// Calls `each` with raw key and value of every key in `range` (encoded keys) that has a value at `at`, in key order.
 ///
-/// `dir` is a restored data directory or that of a node, running or not; it is opened read-only, as it is now.
+/// `dir` is a restored data directory or that of a node, running or not; it is opened read-only, as it is now, and nothing is
+/// written to it.
 /// Memory does not depend on its size, but for a running node's unflushed writes.
 ///
 /// # Errors
@@ -45,15 +46,24 @@ pub fn dump(
     range: &KeyRange,
     each: &mut dyn FnMut(&[u8], &[u8]) -> io::Result<()>,
 ) -> Result<DumpSummary, RestoreError> {
-    let db = open(dir)?;
+    let logs = tempfile::tempdir().map_err(|source| RestoreError::Local {
+        path: std::env::temp_dir(),
+        what: "a temporary directory cannot be made",
+        source,
+    })?;
+    let db = open(dir, logs.path())?;
     let reader = Reader { dir, db: &db, at, range };
     let mut summary = DumpSummary { locks: reader.locks()?, ..DumpSummary::default() };
     reader.walk(each, &mut summary)?;
     Ok(summary)
 }
 
-fn open(dir: &Path) -> Result<DB, RestoreError> {
-    let options = options::read_only();
+fn open(dir: &Path, logs: &Path) -> Result<DB, RestoreError> {
+    if !dir.join("CURRENT").is_file() {
+        let cause = "is no RocksDB data directory (no file CURRENT in it)".to_owned();
+        return Err(RestoreError::Engine { path: dir.to_owned(), cause });
+    }
+    let options = options::read_only(logs);
     let names = [Cf::Default, Cf::Lock, Cf::Write].map(Cf::name);
     let mut last = None;
     for _ in 0..ATTEMPTS {

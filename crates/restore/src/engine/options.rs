@@ -1,5 +1,7 @@
 //! RocksDB options.
 
+use std::path::Path;
+
 use rocksdb::{BlockBasedOptions, Cache, DBCompressionType, Options};
 
 /// Bytes of a data block before compression.
@@ -32,10 +34,11 @@ pub(crate) fn new_directory() -> Options {
 
 /// Options to read a directory that may belong to a running node: all files are opened at the beginning, so that
 /// those that the node removes later can still be read.
-pub(crate) fn read_only() -> Options {
+pub(crate) fn read_only(logs: &Path) -> Options {
     let mut options = Options::default();
     options.set_block_based_table_factory(&table());
     options.set_max_open_files(-1);
+    options.set_db_log_dir(logs);
     options
 }
 

@@ -4,7 +4,8 @@
 //! and in the name, and the version comes last: an object that is cut off at the border of a field, or has a changed
 //! bound, gives itself away.
 
-use logtide_format::{FLAG_NO_GROUPS, MetaName, proto};
+use logtide_format::{FLAG_NO_GROUPS, MetaName, encode_metadata, proto};
+use logtide_model::split_ts;
 
 use crate::RestoreError;
 
@@ -23,22 +24,46 @@ impl Contradiction {
     }
 }
 
-/// Compares what metadata says twice. A name may say more than there is: truncation takes files out of objects.
-pub(crate) fn check(object: &str, name: Option<&MetaName>, metadata: &proto::Metadata) -> Result<(), Contradiction> {
+/// Compares what metadata says twice. A name may say more than there is: truncation takes objects out of the list.
+/// `bytes` is what was decoded: where logtide wrote it, encoding it gives the same, so no field is one that it does not
+/// know.
+pub(crate) fn check(
+    object: &str,
+    name: Option<&MetaName>,
+    bytes: &[u8],
+    metadata: &proto::Metadata,
+) -> Result<(), Contradiction> {
+    let understood = encode_metadata(metadata);
+    if name.is_some_and(|name| name.tag.is_some()) && understood != bytes {
+        let field = "the length of what can be understood".to_owned();
+        return Err(Contradiction { field, found: understood.len() as u64, declared: bytes.len() as u64 });
+    }
     let grouped = || metadata.file_groups.iter().flat_map(|group| &group.data_files_info);
     let files = || grouped().chain(&metadata.files);
     let bounds = Bounds::of(files());
     let Some(bounds) = bounds else { return check_empty(object, name) };
+    files().try_for_each(check_keys)?;
     let v2 = u64::from(!metadata.file_groups.is_empty());
     equal("the version", metadata.meta_version as u64, v2)?;
     for group in &metadata.file_groups {
         let Some(of) = Bounds::of(group.data_files_info.iter()) else { continue };
+        let stored = group.data_files_info.iter().map(|f| f.range_length).fold(0, u64::saturating_add);
+        equal(&format!("the length of {}", group.path), stored, group.length)?;
         equal(&format!("the smallest ts of {}", group.path), of.min, group.min_ts)?;
         equal(&format!("the largest ts of {}", group.path), of.max, group.max_ts)?;
     }
     equal("the smallest ts", bounds.min, metadata.min_ts)?;
     equal("the largest ts", bounds.max, metadata.max_ts)?;
     name.map_or(Ok(()), |name| check_name(name, &bounds))
+}
+
+/// The ts in the first and in the last key lie between the smallest and the largest.
+fn check_keys(file: &proto::DataFileInfo) -> Result<(), Contradiction> {
+    for key in [&file.start_key, &file.end_key] {
+        let ts = split_ts(key).map_or(0, |(_, ts)| ts.get());
+        equal("a ts of a first or last key", ts, ts.clamp(file.min_ts, file.max_ts.max(file.min_ts)))?;
+    }
+    Ok(())
 }
 
 /// Smallest and largest ts of files, and the smallest ts that their values may have.
@@ -86,8 +111,14 @@ fn equal(field: &str, found: u64, declared: u64) -> Result<(), Contradiction> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logtide_format::{decode_metadata, encode_metadata};
-    use logtide_model::Ts;
+    use logtide_format::{ObjectTag, decode_metadata};
+    use logtide_model::{Ts, append_ts, encode_raw_key};
+
+    fn versioned(raw: &[u8], ts: u64) -> Vec<u8> {
+        let mut key = encode_raw_key(raw);
+        append_ts(&mut key, Ts::new(ts));
+        key
+    }
 
     fn meta() -> (MetaName, proto::Metadata) {
         let file = |ts: u64, offset| proto::DataFileInfo {
@@ -100,6 +131,8 @@ mod tests {
             range_length: 40,
             range_offset: offset,
             sha256: vec![1; 32],
+            start_key: versioned(b"a", ts),
+            end_key: versioned(b"b", ts + 3),
             ..Default::default()
         };
         let one = logtide_format::group("a.log".into(), vec![file(10, 0), file(20, 40)]);
@@ -111,30 +144,53 @@ mod tests {
     #[test]
     fn no_cut_off_object_passes() {
         let (name, meta) = meta();
-        assert_eq!(check("o", Some(&name), &meta), Ok(()));
         let bytes = encode_metadata(&meta);
+        assert_eq!(check("o", Some(&name), &bytes, &meta), Ok(()));
         for len in 0..bytes.len() {
             let Ok(cut) = decode_metadata("o", &bytes[..len]) else { continue };
-            assert!(check("o", Some(&name), &cut).is_err(), "cut off at {len} of {}", bytes.len());
-            assert!(check("o", None, &cut).is_err(), "cut off at {len} of {}, name says nothing", bytes.len());
+            assert!(check("o", Some(&name), &bytes[..len], &cut).is_err(), "cut off at {len} of {}", bytes.len());
+            assert!(
+                check("o", None, &bytes[..len], &cut).is_err(),
+                "cut off at {len} of {}, name says nothing",
+                bytes.len()
+            );
         }
     }
 
     #[test]
     fn changed_bounds_and_names_show() {
         let (name, meta) = meta();
-        let mut changed = meta.clone();
-        changed.file_groups[0].data_files_info[1].max_ts = 24;
-        assert!(check("o", None, &changed).is_err());
+        let bytes = encode_metadata(&meta);
+        let changes: [fn(&mut proto::DataFileInfo); 4] = [
+            |file| file.max_ts = 24,
+            |file| file.min_ts = 21,
+            |file| file.range_length = 39,
+            |file| file.end_key = versioned(b"b", 26),
+        ];
+        for change in changes {
+            let mut changed = meta.clone();
+            change(&mut changed.file_groups[0].data_files_info[1]);
+            assert!(check("o", None, &encode_metadata(&changed), &changed).is_err());
+        }
         for wrong in [
             MetaName { min_ts: Ts::new(11), ..name },
             MetaName { max_ts: Ts::new(34), ..name },
             MetaName { min_begin_ts: Ts::new(10), ..name },
             MetaName { flags: FLAG_NO_GROUPS, ..name },
         ] {
-            assert!(check("o", Some(&wrong), &meta).is_err(), "{wrong:?}");
+            assert!(check("o", Some(&wrong), &bytes, &meta).is_err(), "{wrong:?}");
         }
         let wider = MetaName { min_ts: Ts::new(1), max_ts: Ts::MAX, min_begin_ts: Ts::ZERO, ..name };
-        assert_eq!(check("o", Some(&wider), &meta), Ok(()));
+        assert_eq!(check("o", Some(&wider), &bytes, &meta), Ok(()));
+    }
+
+    #[test]
+    fn unknown_fields_show_where_logtide_wrote() {
+        let (name, meta) = meta();
+        let mut bytes = encode_metadata(&meta);
+        bytes.extend_from_slice(&[14 << 3 | 2, 1, 0]);
+        let ours = MetaName { tag: Some(ObjectTag { boot: 1, generation: 1 }), ..name };
+        assert!(check("o", Some(&ours), &bytes, &meta).is_err());
+        assert_eq!(check("o", Some(&name), &bytes, &meta), Ok(()), "a newer TiKV may have more to say");
     }
 }

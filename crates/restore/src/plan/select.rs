@@ -5,7 +5,8 @@
 //! below `start`: `values_from` is the smallest `min_begin_ts_in_default_cf` of all objects that may hold needed write
 //! records, and says how far back values can lie.
 //!
-//! Files of Delete entries are never needed. Such an entry carries the ts of the version that was removed, not of the
+//! Files of Delete entries are read and verified like others, for metadata has no checksum and might call a Put a Delete;
+//! but they are never applied. Such an entry carries the ts of the version that was removed, not of the
 //! removal. What removes versions is: garbage collection, of versions that a newer one had hidden before the GC
 //! safepoint, which the advancer holds below the checkpoint: so the newer one is in the log as well, and for every
 //! T ≤ checkpoint the right one of the two is what a read at T finds; the collapse of rollback records, which no read
@@ -39,7 +40,7 @@ pub enum Skip {
     Before,
     /// All its records are outside the key range.
     Outside,
-    /// It removes versions.
+    /// It removes versions: it is verified, and not applied.
     Delete,
 }
 
@@ -64,14 +65,14 @@ impl Window {
     /// `None` if the file may hold needed records.
     pub fn skips(&self, file: &DataFile) -> Option<Skip> {
         let oldest = self.oldest(file.key.cf);
-        if file.is_delete() {
-            Some(Skip::Delete)
-        } else if file.min_ts > self.upto {
+        if file.min_ts > self.upto {
             Some(Skip::After)
         } else if file.max_ts < oldest {
             Some(Skip::Before)
         } else if !self.overlaps(&file.start_key, &file.end_key) {
             Some(Skip::Outside)
+        } else if file.is_delete() {
+            Some(Skip::Delete)
         } else {
             None
         }

@@ -30,8 +30,6 @@ pub struct PlanSummary {
     pub bytes: u64,
     /// Bytes in them when decompressed.
     pub plain_bytes: u64,
-    /// Delete-type entries in files that are not read.
-    pub delete_entries: u64,
     /// Records in files that are not read for their ts or keys.
     pub skipped_records: u64,
 }
@@ -146,19 +144,18 @@ impl Planner {
     }
 }
 
-/// Counts a file; true if it is needed.
+/// Counts a file; true if it is to be read.
 fn count(summary: &mut PlanSummary, skip: Option<Skip>, file: &DataFile) -> bool {
-    match skip {
-        None => {
-            summary.files += 1;
-            summary.records += file.entries;
-            summary.bytes += file.stored_length;
-            summary.plain_bytes += file.plain_length;
-        }
-        Some(Skip::Delete) => summary.delete_entries += file.entries,
-        Some(_) => summary.skipped_records += file.entries,
+    let read = matches!(skip, None | Some(Skip::Delete));
+    if read {
+        summary.files += 1;
+        summary.records += file.entries;
+        summary.bytes += file.stored_length;
+        summary.plain_bytes += file.plain_length;
+    } else {
+        summary.skipped_records += file.entries;
     }
-    skip.is_none()
+    read
 }
 
 /// Why a metadata object could not be planned.
@@ -267,12 +264,12 @@ mod tests {
         let mut planner = Planner::new(Window::new(Ts::ZERO, Ts::new(20), KeyRange::ALL), 1, dir.path()).unwrap();
         planner.add(&name, 1, meta).unwrap();
         let mut plan = planner.finish().unwrap();
-        assert_eq!((plan.summary.files, plan.summary.delete_entries, plan.summary.skipped_records), (2, 1, 1));
+        assert_eq!((plan.summary.files, plan.summary.skipped_records), (3, 1));
         let objects = plan.next().unwrap().unwrap();
         let origins: Vec<_> =
             objects[0].files.iter().map(|(_, _, o)| (o.store, o.boot, o.generation, o.file)).collect();
-        assert_eq!(origins, [(7, 2, 3, 0), (7, 2, 3, 3)]);
-        assert_eq!((objects[0].describe().min_ts, objects[0].describe().max_ts), (10, 11));
+        assert_eq!(origins, [(7, 2, 3, 0), (7, 2, 3, 2), (7, 2, 3, 3)]);
+        assert_eq!((objects[0].describe().min_ts, objects[0].describe().max_ts), (10, 12));
         assert!(plan.next().unwrap().is_none());
     }
 }

@@ -8,5 +8,6 @@ mod runs;
 mod sorter;
 
 pub(crate) use merge::{Cursor, Merge};
+pub(crate) use record::len as record_len;
 pub(crate) use runs::{RunSet, Runs};
 pub(crate) use sorter::Sorter;
