@@ -5,6 +5,7 @@
 mod config;
 mod host;
 mod rpc;
+mod start;
 mod steps;
 mod threads;
 
@@ -20,13 +21,9 @@ pub use crate::raftstore::StoreStats;
 pub use config::{ClusterConfig, ClusterError, Driver, EngineKind};
 pub use steps::{Steps, Ticket};
 
-use crate::concurrency::ConcurrencyManager;
-use crate::engine::{KvEngine, MemoryEngine, WriteBatch};
+use crate::engine::MemoryEngine;
 use crate::pd::Pd;
-use crate::raftstore::{
-    Action, Done, Ident, PeerMeta, Proposal, RaftTiming, RegionMeta, SplitChild, StoreCore, StoreMessage, StoreShared,
-    bootstrap_region, read_ident, read_regions, write_ident,
-};
+use crate::raftstore::{Action, Done, Proposal, SplitChild, StoreMessage, StoreShared};
 use crate::rpc::{KvRpc, RegionError};
 use crate::service::Service;
 use crate::transport::{Envelope, Network};
@@ -251,12 +248,13 @@ impl Cluster {
     /// Starts a stopped store from what its engine has.
     ///
     /// # Errors
-    /// [`ClusterError`]; RocksDB refuses to open while a snapshot of the store is still out.
+    /// [`ClusterError`]; RocksDB refuses to open while a snapshot of the store is still out, and that is waited for only
+    /// a while.
     pub fn restart_store(&self, store: StoreId, observers: Vec<Arc<dyn RaftObserver>>) -> Result<(), ClusterError> {
         if self.0.node(store).is_some() || !self.stores().contains(&store) {
             return Err(ClusterError::NoSuchStore(store));
         }
-        let engine = self.0.open_engine(store)?;
+        let engine = self.0.reopen_engine(store)?;
         self.0.start_store(store, engine, observers)
     }
 
@@ -281,116 +279,5 @@ impl Inner {
 
     pub(crate) fn cluster_id(&self) -> u64 {
         self.config.cluster_id
-    }
-
-    fn bring_up(&self) -> Result<(), ClusterError> {
-        let stores: Vec<StoreId> = self.config.store_ids().collect();
-        let engines = stores.iter().map(|s| self.open_engine(*s)).collect::<Result<Vec<_>, _>>()?;
-        let idents = engines.iter().map(|e| read_ident(&**e)).collect::<Result<Vec<_>, _>>()?;
-        match idents.iter().flatten().count() {
-            0 => self.bootstrap(&stores, &engines)?,
-            n if n == stores.len() => self.check_idents(&idents)?,
-            n => return Err(ClusterError::OtherCluster { found: n, wanted: stores.len() }),
-        }
-        for engine in &engines {
-            for meta in read_regions(&**engine)? {
-                let ids = meta.peers.iter().map(|p| p.id);
-                self.pd.reserve_ids(ids.chain([meta.region.id]).max().unwrap_or(0));
-            }
-        }
-        for (store, engine) in stores.iter().zip(engines) {
-            let observers = self.config.observers.get(store).cloned().unwrap_or_default();
-            self.start_store(*store, engine, observers)?;
-        }
-        self.campaign(&stores);
-        Ok(())
-    }
-
-    fn check_idents(&self, idents: &[Option<Ident>]) -> Result<(), ClusterError> {
-        match idents.iter().flatten().find(|i| i.cluster_id != self.config.cluster_id) {
-            Some(other) => {
-                Err(ClusterError::OtherClusterId { found: other.cluster_id, wanted: self.config.cluster_id })
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Spreads leadership over the stores, without waiting for election timeouts.
-    fn campaign(&self, stores: &[StoreId]) {
-        let regions = self.pd.regions();
-        for (i, (region, ..)) in regions.iter().enumerate() {
-            let store = stores[i % stores.len()];
-            if let Some(node) = self.node(store) {
-                node.service.post(StoreMessage::Campaign(region.id));
-            }
-        }
-    }
-
-    fn bootstrap(&self, stores: &[StoreId], engines: &[Arc<dyn KvEngine>]) -> Result<(), ClusterError> {
-        let mut batch = WriteBatch::default();
-        for range in self.config.ranges() {
-            let id = self.pd.alloc_id();
-            let peer = |store: &StoreId| PeerMeta { id: self.pd.alloc_id(), store_id: *store };
-            let epoch = logtide_model::RegionEpoch { conf_ver: 1, version: 1 };
-            let meta = RegionMeta { region: Region { id, epoch, range }, peers: stores.iter().map(peer).collect() };
-            bootstrap_region(&mut batch, &meta);
-        }
-        for (store, engine) in stores.iter().zip(engines) {
-            let mut batch = batch.clone();
-            write_ident(&mut batch, &Ident { cluster_id: self.config.cluster_id, store_id: *store });
-            engine.write(&batch, true)?;
-        }
-        Ok(())
-    }
-
-    fn open_engine(&self, store: StoreId) -> Result<Arc<dyn KvEngine>, ClusterError> {
-        match self.config.engine {
-            EngineKind::Memory => Ok(Arc::new(self.memory.lock().entry(store).or_default().clone())),
-            #[cfg(feature = "rocksdb")]
-            EngineKind::RocksDb => {
-                let dir = self.config.store_dir(store);
-                std::fs::create_dir_all(&dir)
-                    .map_err(|cause| ClusterError::Directory { dir: dir.clone(), cause: Arc::new(cause) })?;
-                Ok(Arc::new(crate::engine::RocksEngine::open(&dir)?))
-            }
-        }
-    }
-
-    fn start_store(
-        &self,
-        store: StoreId,
-        engine: Arc<dyn KvEngine>,
-        observers: Vec<Arc<dyn RaftObserver>>,
-    ) -> Result<(), ClusterError> {
-        let shared = Arc::new(StoreShared {
-            id: store,
-            engine,
-            pd: self.pd.clone(),
-            concurrency: ConcurrencyManager::default(),
-            observers: RwLock::new(observers),
-            peers: RwLock::default(),
-            applied_bytes: Default::default(),
-            applied_entries: Default::default(),
-        });
-        let core = StoreCore::load(shared.clone(), self.timing(store), self.config.sync)?;
-        let (tx, rx) = crossbeam_channel::unbounded();
-        let post_tx = tx.clone();
-        let post = Box::new(move |message| drop(post_tx.send(Input::Message(message))));
-        let service = Service::new(shared.clone(), self.config.executor.clone(), post);
-        self.nodes.write().insert(store, Node { shared, service });
-        match &self.runtime {
-            Runtime::Threads(threads) => threads.start(store, core, tx, rx)?,
-            Runtime::Steps(steps) => steps.start(store, core, tx, rx),
-        }
-        Ok(())
-    }
-
-    fn timing(&self, store: StoreId) -> RaftTiming {
-        let (heartbeat, election) = (self.config.heartbeat_ticks, self.config.election_ticks);
-        // Steps draw nothing at random: the seed shifts each store's timeout instead, and no two stores have the same.
-        let stores = self.config.stores as u64;
-        let shift = |store: StoreId| ((store + self.config.seed) % stores * 3 + self.config.seed % 3) as usize;
-        let fixed = matches!(self.config.driver, Driver::Steps).then(|| shift(store));
-        RaftTiming { heartbeat, election, fixed }
     }
 }

@@ -149,3 +149,32 @@ fn a_cluster_on_disk_recovers() {
     assert!(cluster.pd().regions().iter().filter(|(r, ..)| r.id == right.id).count() == 1 && left.id != right.id);
     cluster.shutdown();
 }
+
+#[cfg(feature = "rocksdb")]
+#[test]
+fn stores_on_disk_restart_under_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let (cluster, _) = start(ClusterConfig::rocksdb(dir.path()));
+    let client = Client::new(cluster.rpc());
+    let done = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut n = 0u64;
+            while !done.load(Ordering::SeqCst) || n < 50 {
+                put(&client, &format!("key-{n:05}"), &n.to_string());
+                n += 1;
+            }
+            n
+        });
+        for store in cluster.stores() {
+            cluster.stop_store(store);
+            assert!(cluster.wait_regions(WAIT, |all| all.iter().all(|(_, l, _)| *l != store)));
+            cluster.restart_store(store, Vec::new()).unwrap();
+        }
+        done.store(true, Ordering::SeqCst);
+        writer.join().unwrap()
+    });
+    let pairs = client.snapshot(client.timestamp().unwrap()).scan(b"", b"", usize::MAX).unwrap();
+    assert_eq!(pairs.len() as u64, written);
+    cluster.shutdown();
+}
