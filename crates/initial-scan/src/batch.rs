@@ -6,8 +6,10 @@ use logtide_model::{Cf, MemoryBudget, Permit, Ts};
 
 /// Small keys and values share allocations of this size.
 const CHUNK: usize = 64 << 10;
-/// From this size on, a value has an allocation of its own.
+/// From this size on, a record has an allocation of its own.
 const LARGE: usize = 8 << 10;
+/// Memory is accounted for in steps of so many bytes: a budget is shared by threads, and asking it costs.
+const STEP: usize = 8 << 10;
 
 /// What is gathered into batches.
 pub(crate) trait Item: Sized {
@@ -31,39 +33,62 @@ impl Item for ScanEntry {
 #[derive(Debug)]
 pub(crate) struct Batch<T> {
     items: Vec<T>,
+    /// Covers `used`, and a little in advance.
     permit: Option<Permit>,
+    used: usize,
+    /// Items of the batch before.
+    before: usize,
 }
 
 impl<T: Item> Batch<T> {
     pub(crate) fn new() -> Self {
-        Batch { items: Vec::new(), permit: None }
+        Batch { items: Vec::new(), permit: None, used: 0, before: 0 }
     }
 
-    /// Bytes of what is in it.
-    pub(crate) fn bytes(&self) -> usize {
-        self.permit.as_ref().map_or(0, Permit::bytes)
+    /// True if an item of `bytes` fits in a batch of `limit`; an empty batch takes any.
+    pub(crate) fn takes(&self, bytes: usize, limit: usize) -> bool {
+        self.used == 0 || self.used + bytes <= limit
     }
 
-    /// Adds an item that `permit` accounts for.
-    pub(crate) fn push(&mut self, item: T, permit: Permit) {
-        self.items.push(item);
-        match &mut self.permit {
-            Some(all) => all.merge(permit),
-            none => *none = Some(permit),
+    /// Accounts for an item of `bytes`, and for what may come next within `limit`; false if there is no room now.
+    pub(crate) fn account(&mut self, memory: &MemoryBudget, bytes: usize, limit: usize) -> bool {
+        let held = self.permit.as_ref().map_or(0, Permit::bytes);
+        let missing = (self.used + bytes).saturating_sub(held);
+        if missing == 0 {
+            return true;
         }
+        let ahead = STEP.min(limit.saturating_sub(held)).max(missing);
+        let Some(more) = memory.try_acquire(ahead).or_else(|| acquire(memory, missing)) else { return false };
+        match &mut self.permit {
+            Some(all) => all.merge(more),
+            none => *none = Some(more),
+        }
+        true
+    }
+
+    /// Adds an item of `bytes` that is accounted for.
+    pub(crate) fn push(&mut self, item: T, bytes: usize) {
+        if self.items.is_empty() {
+            self.items.reserve_exact(self.before);
+        }
+        self.items.push(item);
+        self.used += bytes;
     }
 
     /// The event that carries what is in it, unless it is empty.
     pub(crate) fn take(&mut self) -> Option<ScanEvent> {
+        self.used = 0;
+        self.before = self.items.len();
         let permit = self.permit.take()?;
-        Some(T::event(std::mem::take(&mut self.items), permit))
+        let items = std::mem::take(&mut self.items);
+        (!items.is_empty()).then(|| T::event(items, permit))
     }
 }
 
 /// Accounts for `bytes`; `None` if there is no room now.
 ///
 /// Half of the budget is enough for a record that is larger than that: it could wait forever otherwise.
-pub(crate) fn acquire(memory: &MemoryBudget, bytes: usize) -> Option<Permit> {
+fn acquire(memory: &MemoryBudget, bytes: usize) -> Option<Permit> {
     let asked = bytes.min(memory.limit() / 2);
     let mut permit = memory.try_acquire(asked)?;
     if bytes > asked {
@@ -78,17 +103,23 @@ pub(crate) struct Arena(BytesMut);
 
 impl Arena {
     pub(crate) fn copy(&mut self, bytes: &[u8]) -> Bytes {
-        if bytes.len() >= LARGE {
-            return Bytes::copy_from_slice(bytes);
-        }
-        if self.0.capacity() < bytes.len() {
-            self.0 = BytesMut::with_capacity(CHUNK);
-        }
+        self.make_room(bytes.len());
         self.0.extend_from_slice(bytes);
         self.0.split().freeze()
     }
 
     pub(crate) fn entry(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> ScanEntry {
-        ScanEntry { cf, key: self.copy(key), value: self.copy(value) }
+        self.make_room(key.len() + value.len());
+        self.0.extend_from_slice(key);
+        self.0.extend_from_slice(value);
+        let mut value = self.0.split().freeze();
+        ScanEntry { cf, key: value.split_to(key.len()), value }
+    }
+
+    /// A chunk is as large as it is needed for, so that what is left of the last one is all that is wasted.
+    fn make_room(&mut self, bytes: usize) {
+        if self.0.capacity() < bytes {
+            self.0 = BytesMut::with_capacity(if bytes >= LARGE { bytes } else { CHUNK });
+        }
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use logtide_model::message::{ScanEntry, ScanEvent};
 use logtide_model::mvcc::{Lock, LockKind, Write, WriteKind};
-use logtide_model::{Cf, KeyRange, KvSnapshot, MemoryBudget, Permit, Ts, split_ts};
+use logtide_model::{Cf, KeyRange, KvSnapshot, MemoryBudget, Ts, split_ts};
 
-use crate::batch::{Arena, Batch, Item, acquire};
+use crate::batch::{Arena, Batch, Item};
 use crate::cursor::{Cursor, Pace};
 use crate::{ScanError, ScanReport};
 
@@ -43,18 +43,16 @@ impl<'a> Delta<'a> {
 
     /// Makes room for an item of `bytes`. What is gathered is handed over before waiting, so that scans that wait for
     /// each other's memory hold none.
-    fn reserve<T: Item>(&mut self, batch: &mut Batch<T>, bytes: usize) -> Result<Permit, ScanError> {
-        if batch.bytes() > 0 && batch.bytes() + bytes > self.batch_bytes {
+    fn reserve<T: Item>(&mut self, batch: &mut Batch<T>, bytes: usize) -> Result<(), ScanError> {
+        if !batch.takes(bytes, self.batch_bytes) {
             self.flush(batch)?;
         }
-        loop {
-            if let Some(permit) = acquire(self.memory, bytes) {
-                return Ok(permit);
-            }
+        while !batch.account(self.memory, bytes, self.batch_bytes) {
             self.flush(batch)?;
             self.report.memory_waits += 1;
             self.pace.pause(MEMORY_POLL)?;
         }
+        Ok(())
     }
 
     /// Reports the locks of a range that hold the resolved ts back.
@@ -65,8 +63,9 @@ impl<'a> Delta<'a> {
             let (kind, start_ts) =
                 Lock::peek(cursor.value()).map_err(|e| ScanError::corrupt(Cf::Lock, cursor.key(), e))?;
             if matches!(kind, LockKind::Put | LockKind::Delete) {
-                let permit = self.reserve(batch, size_of::<(Bytes, Ts)>() + cursor.key().len())?;
-                batch.push((self.arena.copy(cursor.key()), start_ts), permit);
+                let bytes = size_of::<(Bytes, Ts)>() + cursor.key().len();
+                self.reserve(batch, bytes)?;
+                batch.push((self.arena.copy(cursor.key()), start_ts), bytes);
                 self.report.locks += 1;
             }
             cursor.next(&mut self.pace)?;
@@ -149,8 +148,8 @@ impl<'a> Delta<'a> {
 
     fn emit(&mut self, cf: Cf, at: &Cursor<'_>, batch: &mut Batch<ScanEntry>) -> Result<(), ScanError> {
         let bytes = at.key().len() + at.value().len();
-        let permit = self.reserve(batch, size_of::<ScanEntry>() + bytes)?;
-        batch.push(self.arena.entry(cf, at.key(), at.value()), permit);
+        self.reserve(batch, size_of::<ScanEntry>() + bytes)?;
+        batch.push(self.arena.entry(cf, at.key(), at.value()), size_of::<ScanEntry>() + bytes);
         self.report.entries += 1;
         self.report.bytes += bytes as u64;
         Ok(())
