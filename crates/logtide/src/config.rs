@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use logtide_temp_file::SpoolConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::StartError;
@@ -32,7 +33,7 @@ pub struct Config {
     pub temp_path: PathBuf,
     /// Memory for blocks of the spool that are not on disk. Default: 128 MiB. Minimum: 4 MiB.
     pub temp_file_memory_quota: ByteSize,
-    /// Raw bytes of a block of the spool. Default: 256 KiB. Range: 4 KiB to 16 MiB.
+    /// Raw bytes of a block of the spool. Default: 128 KiB. Range: 4 KiB to 16 MiB.
     pub block_size: ByteSize,
     /// Memory for applied events on their way to the shards; what finds no room is dropped, and its region is caught up
     /// later. Default: 64 MiB. Minimum: 1 MiB.
@@ -64,7 +65,7 @@ impl Default for Config {
             file_size_limit: ByteSize::mib(256),
             temp_path: PathBuf::from("log-backup-temp"),
             temp_file_memory_quota: ByteSize::mib(128),
-            block_size: ByteSize::kib(256),
+            block_size: ByteSize::b(SpoolConfig::BLOCK_SIZE as u64),
             pending_memory_quota: ByteSize::mib(64),
             lock_memory_quota: ByteSize::mib(64),
             initial_scan_pending_memory_quota: ByteSize::mib(32),

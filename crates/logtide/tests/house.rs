@@ -11,7 +11,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("model", &[]),
     ("format", &["model"]),
     ("checkpoint", &["model"]),
-    ("observer", &["model", "checkpoint"]),
+    ("observer", &["model"]),
     ("initial-scan", &["model"]),
     ("temp-file", &["model", "format"]),
     ("shard", &["model", "checkpoint", "format", "temp-file"]),
