@@ -6,7 +6,7 @@ use logtide_model::{Cf, MemoryBudget};
 use tokio::sync::Semaphore;
 
 use crate::fault_store::{Fault, FaultPublisher, FaultStore, Kind, Log};
-use crate::fixture::{config, content_of, event, flusher, generation, objects, read_back, spool, until};
+use crate::fixture::{config, content_of, end_of, event, flusher, generation, objects, read_back, spool, until};
 
 async fn flush_large(limit: usize, file_size_limit: u64, part_size: usize) -> (MemoryBudget, usize) {
     let dir = tempfile::tempdir().unwrap();
@@ -23,7 +23,7 @@ async fn flush_large(limit: usize, file_size_limit: u64, part_size: usize) -> (M
     config.file_size_limit = file_size_limit;
     let memory = config.upload_memory.clone();
     let (flusher, _) = flusher(store.clone(), FaultPublisher::new(&log, vec![]), config);
-    flusher.submit(generation(1, vec![sealed])).await.unwrap().unwrap();
+    end_of(flusher.submit(generation(1, vec![sealed]))).await.unwrap();
     assert_eq!(read_back(&objects(&*store.inner).await, 1, &mut Vec::new()), content_of(&events));
     (memory, store.peak_requests())
 }
@@ -69,7 +69,7 @@ async fn parts_of_an_object_and_objects_of_generations_are_sent_at_once() {
         until(|| store.peak_requests() == 3).await;
         gate.add_permits(1000);
         for answer in answers {
-            answer.await.unwrap().unwrap();
+            end_of(answer).await.unwrap();
         }
         assert_eq!(store.peak_requests(), 3);
     }

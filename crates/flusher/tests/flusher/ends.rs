@@ -8,7 +8,7 @@ use logtide_model::{Cf, Class, Diagnose};
 use tokio::sync::Semaphore;
 
 use crate::fault_store::{Answer, Entry, Fault, FaultPublisher, FaultStore, Log};
-use crate::fixture::{BOOT, STORE, config, event, flusher, generation, objects, spool, until};
+use crate::fixture::{BOOT, STORE, config, end_of, event, flusher, generation, objects, spool, until};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -44,12 +44,12 @@ async fn stop_ends_everything_at_once_and_frees_the_spool() {
     until(|| events.lock().unwrap().iter().any(|e| matches!(e, FlushEvent::Retrying { failures: 3, .. }))).await;
     flusher.stop();
     for (number, answer) in [(1, answer), (2, empty)] {
-        let error = answer.await.unwrap().unwrap_err();
+        let error = end_of(answer).await.unwrap_err();
         assert!(matches!(error, FlushError::Stopped { generation } if generation == number), "{error}");
     }
     let drained = flusher.drain(Duration::ZERO).await;
     assert!(drained.stopped && !drained.is_complete(), "{drained:?}");
-    let refused = flusher.submit(generation(3, vec![])).await.unwrap().unwrap_err();
+    let refused = end_of(flusher.submit(generation(3, vec![]))).await.unwrap_err();
     assert!(matches!(refused, FlushError::Stopped { generation: 3 }), "{refused}");
     until(|| std::fs::read_dir(dir.path()).unwrap().count() == 0).await;
     assert!(
@@ -63,7 +63,7 @@ async fn a_publisher_that_is_away_is_waited_for() {
     let store = FaultStore::in_memory(&log, |_, _, _| Fault::None);
     let answers = vec![Answer::Yes, Answer::Lost, Answer::Panic, Answer::Refused];
     let (flusher, events) = flusher(store, FaultPublisher::new(&log, answers), config());
-    flusher.submit(generation(1, vec![])).await.unwrap().unwrap();
+    end_of(flusher.submit(generation(1, vec![]))).await.unwrap();
     let events = events.lock().unwrap();
     let retries: Vec<_> = events
         .iter()
@@ -84,7 +84,7 @@ async fn the_end_of_the_task_or_of_the_process_ends_all_generations() {
         let (flusher, _) = flusher(store, FaultPublisher::new(&log, vec![answer]), config());
         let answers: Vec<_> = (1..=2).map(|g| flusher.submit(generation(g, vec![]))).collect();
         for answer in answers {
-            match answer.await.unwrap().unwrap_err() {
+            match end_of(answer).await.unwrap_err() {
                 FlushError::TaskGone(name) => assert!(gone && name.as_str() == "pitr"),
                 FlushError::Superseded { store_id, boot } => assert!(!gone && (store_id, boot) == (STORE, BOOT)),
                 other => panic!("{other}"),
@@ -99,14 +99,14 @@ async fn generations_of_another_source_or_with_a_gap_are_refused() {
     let log = Log::default();
     let store = FaultStore::in_memory(&log, |_, _, _| Fault::None);
     let (flusher, _) = flusher(store, FaultPublisher::new(&log, vec![]), config());
-    flusher.submit(generation(1, vec![])).await.unwrap().unwrap();
+    end_of(flusher.submit(generation(1, vec![]))).await.unwrap();
     let mut other_boot = generation(2, vec![]);
     other_boot.boot += 1;
     for refused in [other_boot, generation(1, vec![]), generation(3, vec![])] {
         let number = refused.generation;
-        let error = flusher.submit(refused).await.unwrap().unwrap_err();
+        let error = end_of(flusher.submit(refused)).await.unwrap_err();
         assert!(matches!(error, FlushError::Refused { generation, .. } if generation == number), "{error}");
         assert_eq!(error.class(), Class::Fatal);
     }
-    flusher.submit(generation(2, vec![])).await.unwrap().unwrap();
+    end_of(flusher.submit(generation(2, vec![]))).await.unwrap();
 }

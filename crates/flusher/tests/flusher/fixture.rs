@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use logtide_checkpoint::Backoff;
-use logtide_flusher::{FlushConfig, FlushEvent, Flusher, SealedGeneration};
+use logtide_flusher::{FlushConfig, FlushError, FlushEvent, Flushed, Flusher, SealedGeneration};
 use logtide_format::{
     DataFile, EntryKind, FileKey, METADATA_PREFIX, MetaName, Records, RegionNote, decode_metadata, open_file,
 };
@@ -20,6 +20,7 @@ use logtide_temp_file::{SealedSpool, Spool, SpoolConfig};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 
 pub(crate) const STORE: u64 = 4;
 pub(crate) const BOOT: u64 = 9;
@@ -191,4 +192,9 @@ pub(crate) async fn until(mut so: impl FnMut() -> bool) {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), wait).await.unwrap();
+}
+
+/// The end of a generation; it must come.
+pub(crate) async fn end_of(answer: oneshot::Receiver<Result<Flushed, FlushError>>) -> Result<Flushed, FlushError> {
+    tokio::time::timeout(Duration::from_secs(60), answer).await.unwrap().unwrap()
 }

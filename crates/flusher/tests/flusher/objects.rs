@@ -11,7 +11,7 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 
 use crate::fault_store::{Entry, Fault, FaultPublisher, FaultStore, Kind, Log};
-use crate::fixture::{Event, config, content_of, event, flusher, generation, objects, read_back, spool};
+use crate::fixture::{Event, config, content_of, end_of, event, flusher, generation, objects, read_back, spool};
 
 async fn flush(store: Arc<dyn ObjectStore>, log: &Log, limit: u64, part_size: usize, events: &[Event]) -> Flushed {
     let dir = tempfile::tempdir().unwrap();
@@ -21,7 +21,7 @@ async fn flush(store: Arc<dyn ObjectStore>, log: &Log, limit: u64, part_size: us
     config.request_timeout = Duration::from_millis(200);
     let (flusher, _) = flusher(store, FaultPublisher::new(log, vec![]), config);
     let sealed = spool(dir.path(), "s", 64 << 20, events);
-    flusher.submit(generation(1, vec![sealed])).await.unwrap().unwrap()
+    end_of(flusher.submit(generation(1, vec![sealed]))).await.unwrap()
 }
 
 fn many_regions(regions: u64, schema: bool) -> Vec<Event> {
@@ -148,7 +148,7 @@ async fn an_idle_store_writes_no_object_and_publishes_its_facts() {
     let log = Log::default();
     let store = FaultStore::in_memory(&log, |_, _, _| Fault::None);
     let (flusher, events) = flusher(store.clone(), FaultPublisher::new(&log, vec![]), config());
-    let flushed = flusher.submit(generation(1, vec![])).await.unwrap().unwrap();
+    let flushed = end_of(flusher.submit(generation(1, vec![]))).await.unwrap();
     assert_eq!((flushed.objects, flushed.bytes), (0, 0));
     assert!(objects(&*store.inner).await.is_empty());
     let log = log.lock().unwrap();

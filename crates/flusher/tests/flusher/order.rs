@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tokio::sync::Semaphore;
 
 use crate::fault_store::{Answer, Entry, Fault, FaultPublisher, FaultStore, Kind, Log};
-use crate::fixture::{Event, config, content_of, event, flusher, generation, objects, read_back, spool, until};
+use crate::fixture::{Event, config, content_of, end_of, event, flusher, generation, objects, read_back, spool, until};
 
 /// The generation of a metadata object.
 fn generation_of(path: &str) -> u64 {
@@ -125,7 +125,7 @@ async fn run(case: &Case) {
         answers.push(flusher.submit(generation(number, sealed)));
     }
     for (number, answer) in (1..).zip(answers) {
-        assert_eq!(answer.await.unwrap().unwrap().generation, number);
+        assert_eq!(end_of(answer).await.unwrap().generation, number);
     }
     let with_data = expected.iter().filter(|(_, events)| !events.is_empty()).map(|(number, _)| *number).collect();
     check_order(&log.lock().unwrap(), &with_data);
@@ -177,7 +177,7 @@ async fn a_late_upload_holds_back_all_later_generations() {
     assert_eq!(metadata(&log), (0, 0), "metadata or facts went ahead of generation 1");
     gate.add_permits(1);
     for answer in answers {
-        answer.await.unwrap().unwrap();
+        end_of(answer).await.unwrap();
     }
     assert_eq!(metadata(&log), (2, 3));
     check_order(&log.lock().unwrap(), &BTreeSet::from([1, 3]));

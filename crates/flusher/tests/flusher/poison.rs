@@ -12,7 +12,7 @@ use object_store::path::Path;
 use tokio::sync::Semaphore;
 
 use crate::fault_store::{Entry, Fault, FaultPublisher, FaultStore, Kind, Log};
-use crate::fixture::{config, event, exists, flusher, generation, objects, spool};
+use crate::fixture::{config, end_of, event, exists, flusher, generation, objects, spool};
 
 fn published(log: &Log) -> Vec<u64> {
     let log = log.lock().unwrap();
@@ -24,8 +24,8 @@ async fn objects_of_second() -> Vec<(String, bytes::Bytes)> {
     let (log, dir, store) = (Log::default(), tempfile::tempdir().unwrap(), Arc::new(InMemory::new()));
     let (flusher, _) = flusher(store.clone(), FaultPublisher::new(&log, vec![]), config());
     let sealed = |g: u64| vec![spool(dir.path(), "s", 8 << 20, &[event(1, Cf::Default, g * 100, 50)])];
-    flusher.submit(generation(1, vec![])).await.unwrap().unwrap();
-    flusher.submit(generation(2, sealed(2))).await.unwrap().unwrap();
+    end_of(flusher.submit(generation(1, vec![]))).await.unwrap();
+    end_of(flusher.submit(generation(2, sealed(2)))).await.unwrap();
     objects(&*store).await.into_iter().collect()
 }
 
@@ -47,14 +47,14 @@ async fn with_object(path: &str, content: bytes::Bytes, create_if_absent: bool) 
     gate.add_permits(1);
     let mut ends = Vec::new();
     for answer in answers {
-        ends.push(answer.await.unwrap().map(|flushed| flushed.generation));
+        ends.push(end_of(answer).await.map(|flushed| flushed.generation));
     }
     assert_eq!(store.inner.get(&Path::from(path)).await.unwrap().bytes().await.unwrap(), content, "overwritten");
     if ends[1].is_err() {
         let mut events = std::mem::take(&mut *events.lock().unwrap());
         events.retain(|e| matches!(e, FlushEvent::Poisoned { .. }));
         assert!(matches!(events[..], [FlushEvent::Poisoned { generation: 2, .. }]), "{events:?}");
-        let refused = flusher.submit(generation(4, vec![])).await.unwrap().unwrap_err();
+        let refused = end_of(flusher.submit(generation(4, vec![]))).await.unwrap_err();
         assert!(matches!(refused, FlushError::Poisoned { generation: 4, poisoned: 2, .. }), "{refused}");
     }
     (ends, log)
@@ -105,7 +105,7 @@ async fn a_spool_that_cannot_be_read_poisons() {
     }
     let answers = [flusher.submit(generation(1, vec![sealed])), flusher.submit(generation(2, vec![]))];
     for answer in answers {
-        let error = answer.await.unwrap().unwrap_err();
+        let error = end_of(answer).await.unwrap_err();
         assert!(matches!(error, FlushError::Poisoned { poisoned: 1, .. }), "{error}");
     }
     assert_eq!(published(&log), Vec::<u64>::new());
