@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use logtide_checkpoint::{Commit, Publish};
 use logtide_model::PublishError;
 
-use crate::flusher::{Closed, Core, Job};
+use crate::in_flight::{Closed, Core, Job};
 use crate::retry::seed;
 use crate::upload::Stop;
 use crate::{FlushEvent, Flushed, ObjectKind};

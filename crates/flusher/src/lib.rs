@@ -32,6 +32,7 @@ mod event;
 mod flusher;
 mod gate;
 mod generation;
+mod in_flight;
 mod pieces;
 mod plan;
 mod retry;
