@@ -10,6 +10,18 @@ use logtide_model::{Cf, Class, Diagnose, ErrorCode, KeyRange, Ts, decode_raw_key
 use logtide_storage::StorageError;
 use thiserror::Error;
 
+impl From<StorageError> for RestoreError {
+    fn from(e: StorageError) -> Self {
+        RestoreError::Identity(Box::new(e))
+    }
+}
+
+impl From<FormatError> for RestoreError {
+    fn from(e: FormatError) -> Self {
+        RestoreError::Metadata(Box::new(e))
+    }
+}
+
 /// Why a restore, or a look at a backup or a data directory, ended without result. A restore that fails leaves nothing
 /// under the name of its target.
 #[derive(Debug, Error)]
@@ -49,11 +61,11 @@ pub enum RestoreError {
         /// The object, or a prefix that was listed.
         object: String,
         /// What the storage says.
-        source: object_store::Error,
+        source: Box<object_store::Error>,
     },
     /// The storage's own objects (identity) cannot be read.
     #[error(transparent)]
-    Identity(#[from] StorageError),
+    Identity(Box<StorageError>),
     /// An object that the backup needs is not there, or too short.
     #[error("{object} is missing or cut off: bytes {offset} to {end} are needed; lost: {lost}")]
     Missing {
@@ -66,7 +78,7 @@ pub enum RestoreError {
         /// What cannot be restored without it.
         lost: Box<Lost>,
         /// What the storage says, if it says more than "not found".
-        source: Option<object_store::Error>,
+        source: Option<Box<object_store::Error>>,
     },
     /// Bytes of a data object are not what was written.
     #[error("{object} is damaged at offset {offset}; lost: {lost}")]
@@ -78,11 +90,11 @@ pub enum RestoreError {
         /// What cannot be restored without it.
         lost: Box<Lost>,
         /// What is wrong.
-        source: FormatError,
+        source: Box<FormatError>,
     },
     /// A metadata or checkpoint object is damaged.
     #[error("a metadata object cannot be read, and what it lists is not known")]
-    Metadata(#[source] FormatError),
+    Metadata(#[source] Box<FormatError>),
     /// A metadata object contradicts itself or its name: something of it is lost or changed.
     #[error("{object} is damaged, and what it lists is not known: {field} is {found}, {declared} is declared")]
     Contradiction {

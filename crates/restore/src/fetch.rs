@@ -2,13 +2,12 @@
 
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use logtide_format::{DataFile, Records, open_file, proto};
 use logtide_model::codec::{CodecError, encode_var_u64};
-use logtide_model::{Cf, MemoryBudget, split_ts};
+use logtide_model::{Cf, split_ts};
 use logtide_storage::Storage;
 use object_store::{ObjectStoreExt, path::Path};
 use parking_lot::Mutex;
@@ -17,7 +16,7 @@ use tokio::task::JoinSet;
 
 use crate::error::Lost;
 use crate::join::{DEFAULTS, VALUE, WRITES};
-use crate::memory::{Gate, Held, Shares};
+use crate::memory::{Gate, Held, Means};
 use crate::meter::Meter;
 use crate::origin::FileOrigin;
 use crate::plan::{PlannedObject, Read, Skip, Window, reads};
@@ -33,15 +32,13 @@ const MAX_GAP: u64 = 64 << 10;
 struct Shared {
     storage: Storage,
     window: Window,
+    means: Means,
     /// Runs of [`WRITES`] and [`DEFAULTS`].
     runs: [Arc<Runs>; 2],
     /// Sorters that no thread uses at the moment.
     sorters: Mutex<Vec<Sorter<2>>>,
-    sort: usize,
     requests: Semaphore,
     decoders: Semaphore,
-    budget: MemoryBudget,
-    temp_dir: PathBuf,
     meter: Meter,
     counts: Mutex<Counts>,
 }
@@ -60,31 +57,26 @@ struct Job {
 pub(crate) async fn fetch(
     storage: &Storage,
     plan: &mut Plan,
-    shares: &Shares,
-    concurrency: usize,
-    gate: &Gate,
+    means: &Means,
     runs: [Arc<Runs>; 2],
-    budget: &MemoryBudget,
-    temp_dir: &std::path::Path,
     meter: &Meter,
 ) -> Result<Counts, RestoreError> {
+    let gate = Gate::new(means.shares.fetch, means);
     let shared = Arc::new(Shared {
         storage: storage.clone(),
         window: plan.window.clone(),
+        means: means.clone(),
         runs,
         sorters: Mutex::default(),
-        sort: shares.sort,
-        requests: Semaphore::new(concurrency.max(1)),
-        decoders: Semaphore::new(shares.workers),
-        budget: budget.clone(),
-        temp_dir: temp_dir.to_owned(),
+        requests: Semaphore::new(means.concurrency),
+        decoders: Semaphore::new(means.shares.workers),
         meter: meter.clone(),
         counts: Mutex::default(),
     });
     let mut tasks = JoinSet::new();
-    while let Some(objects) = plan.planned.next().map_err(|e| plan_error(temp_dir, e))? {
+    while let Some(objects) = plan.planned.next().map_err(|e| plan_error(&means.temp_dir, e))? {
         for object in objects.into_iter().map(Arc::new) {
-            for read in reads(&object.ranges(), shares.read as u64, MAX_GAP) {
+            for read in reads(&object.ranges(), means.shares.read as u64, MAX_GAP) {
                 let _held = gate.pass(cost(&object, &read), || object.object.clone()).await?;
                 let job = Job { object: object.clone(), read, _held };
                 tasks.spawn(run(shared.clone(), job));
@@ -127,9 +119,13 @@ async fn run(shared: Arc<Shared>, job: Job) -> Result<(), RestoreError> {
 async fn get(storage: &Storage, job: &Job) -> Result<Bytes, RestoreError> {
     let Range { start, end } = job.read.bytes;
     let path = Path::from(job.object.object.as_str());
-    let lost = || Lost::of(job.object.files[job.read.files.clone()].iter().map(|(_, file, _)| file));
-    let missing =
-        |source| RestoreError::Missing { object: job.object.object.clone(), offset: start, end, lost: lost(), source };
+    let missing = |source: Option<object_store::Error>| RestoreError::Missing {
+        object: job.object.object.clone(),
+        offset: start,
+        end,
+        lost: Lost::of(job.object.files[job.read.files.clone()].iter().map(|(_, file, _)| file)),
+        source: source.map(Box::new),
+    };
     if start == end {
         return Ok(Bytes::new());
     }
@@ -147,13 +143,14 @@ async fn get(storage: &Storage, job: &Job) -> Result<Bytes, RestoreError> {
 /// Verifies and sorts the files of a read, on a thread of its own.
 fn decode(shared: &Shared, job: &Job, bytes: &Bytes) -> Result<(), RestoreError> {
     let idle = shared.sorters.lock().pop();
-    let mut sorter = idle.unwrap_or_else(|| Sorter::new(shared.runs.clone(), shared.sort, &shared.budget));
+    let mut sorter =
+        idle.unwrap_or_else(|| Sorter::new(shared.runs.clone(), shared.means.shares.sort, &shared.means.budget));
     let mut counts = Counts::default();
     for (info, file, origin) in &job.object.files[job.read.files.clone()] {
         let from = (file.offset - job.read.bytes.start) as usize;
         let stored = &bytes[from..from + file.stored_length as usize];
         let records = File { object: &job.object.object, info, file, origin };
-        let read = records.sort(stored, &shared.window, &mut sorter, &shared.temp_dir)?;
+        let read = records.sort(stored, &shared.window, &mut sorter, &shared.means.temp_dir)?;
         counts.add(&read);
         shared.meter.done(file.stored_length, read.read)?;
     }
@@ -183,7 +180,7 @@ impl File<'_> {
             object: self.object.to_owned(),
             offset: self.file.offset,
             lost: Lost::of(std::iter::once(self.file)),
-            source,
+            source: Box::new(source),
         })?;
         let cf = self.file.key.cf;
         let mut payload = Payload::new(cf, self.origin);

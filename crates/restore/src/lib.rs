@@ -40,6 +40,6 @@ pub use planning::{Plan, plan_restore};
 pub use summary::{Counts, Dropped, Progress, RestoreSummary, Silent, Stage, StageProgress, Took};
 
 #[cfg(feature = "rocksdb")]
-pub use engine::{DumpSummary, MARKER_FILE, Marker, dump};
+pub use engine::{DumpSummary, Each, MARKER_FILE, Marker, dump};
 #[cfg(feature = "rocksdb")]
 pub use restore::restore_point;

@@ -83,7 +83,7 @@ async fn checkpoint(storage: &Storage) -> Result<Ts, RestoreError> {
     let read = |name: Path| async move {
         let bytes = storage.store.get(&name).await.map_err(|e| unreadable(storage, name.as_ref(), e))?;
         let bytes = bytes.bytes().await.map_err(|e| unreadable(storage, name.as_ref(), e))?;
-        decode_checkpoint(name.as_ref(), &bytes).map_err(RestoreError::Metadata)
+        Ok(decode_checkpoint(name.as_ref(), &bytes)?)
     };
     objects.and_then(read).try_fold(Ts::ZERO, |max, ts| future::ready(Ok(max.max(ts)))).await
 }
@@ -107,7 +107,7 @@ pub(crate) fn list<'a>(
 }
 
 pub(crate) fn unreadable(storage: &Storage, object: &str, source: object_store::Error) -> RestoreError {
-    RestoreError::Storage { storage: storage.url.clone(), object: object.to_owned(), source }
+    RestoreError::Storage { storage: storage.url.clone(), object: object.to_owned(), source: Box::new(source) }
 }
 
 mod ts {

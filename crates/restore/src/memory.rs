@@ -1,11 +1,13 @@
 //! How the memory of a restore is shared out, and the gate that holds reads back until there is some.
 
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use logtide_model::{MemoryBudget, Permit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::RestoreError;
+use crate::{RestoreError, RestoreOptions};
 
 /// The least memory that a restore works in.
 pub const MIN_MEMORY: usize = 32 << 20;
@@ -55,6 +57,36 @@ impl Shares {
     }
 }
 
+/// What the stages of a restore work with. Cloning shares the budget.
+#[derive(Clone, Debug)]
+pub(crate) struct Means {
+    /// The flag, in bytes.
+    pub(crate) memory: usize,
+    /// All that is accounted.
+    pub(crate) budget: MemoryBudget,
+    /// How the memory is shared out.
+    pub(crate) shares: Shares,
+    /// Reads from the storage at once.
+    pub(crate) concurrency: usize,
+    /// Where temporary files go.
+    pub(crate) temp_dir: PathBuf,
+}
+
+impl Means {
+    /// As the options say, with temporary files in `temp_dir` if they do not say where.
+    pub(crate) fn new(options: &RestoreOptions, temp_dir: &Path) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let concurrency = options.concurrency.max(1);
+        Means {
+            memory: options.memory,
+            budget: MemoryBudget::new(options.memory),
+            shares: Shares::of(options.memory, cores, concurrency),
+            concurrency,
+            temp_dir: options.temp_dir.clone().unwrap_or_else(|| temp_dir.to_owned()),
+        }
+    }
+}
+
 /// Lets reads through while their bytes fit.
 #[derive(Clone, Debug)]
 pub(crate) struct Gate {
@@ -72,10 +104,11 @@ pub(crate) struct Held {
 }
 
 impl Gate {
-    /// A gate for `bytes` bytes at once; `memory` is the flag to name if something is larger.
-    pub(crate) fn new(bytes: usize, memory: usize, budget: &MemoryBudget) -> Self {
+    /// A gate for `bytes` bytes at once, a fixed share of the memory.
+    pub(crate) fn new(bytes: usize, means: &Means) -> Self {
         let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
-        Gate { semaphore: Arc::new(Semaphore::new(kib as usize)), kib, memory, budget: budget.clone() }
+        let (memory, budget) = (means.memory, means.budget.clone());
+        Gate { semaphore: Arc::new(Semaphore::new(kib as usize)), kib, memory, budget }
     }
 
     /// Waits until there is room for `bytes` bytes of `what`.
@@ -85,7 +118,6 @@ impl Gate {
     pub(crate) async fn pass(&self, bytes: u64, what: impl FnOnce() -> String) -> Result<Held, RestoreError> {
         let kib = u32::try_from(bytes.div_ceil(1 << 10)).unwrap_or(u32::MAX);
         if kib > self.kib {
-            // The gate is a fixed share of the flag.
             let share = self.memory as f64 / (f64::from(self.kib) * 1024.0);
             let needed = (bytes as f64 * share).ceil() as usize + (1 << 20);
             return Err(RestoreError::Memory { what: what(), needed, memory: self.memory });
@@ -116,14 +148,16 @@ mod tests {
 
     #[test]
     fn what_never_fits_is_refused_with_the_flag_to_set() {
-        let budget = MemoryBudget::new(0);
-        let gate = Gate::new(3 << 20, 8 << 20, &budget);
+        let mut options = RestoreOptions::new("target");
+        options.memory = 8 << 20;
+        let means = Means::new(&options, Path::new("."));
+        let gate = Gate::new(3 << 20, &means);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let error = runtime.block_on(gate.pass(6 << 20, || "o".into())).unwrap_err();
         assert!(matches!(error, RestoreError::Memory { needed, .. } if needed >= 16 << 20), "{error}");
         let held = runtime.block_on(gate.pass(3 << 20, || "o".into())).unwrap();
-        assert_eq!(budget.used(), 3 << 20);
+        assert_eq!(means.budget.used(), 3 << 20);
         drop(held);
-        assert_eq!(budget.used(), 0);
+        assert_eq!(means.budget.used(), 0);
     }
 }

@@ -39,9 +39,8 @@ impl RestoreOptions {
         }
     }
 
-    /// Where the temporary file of a plan goes if there is no restore.
-    pub(crate) fn temp_dir(&self) -> PathBuf {
-        let parent = self.target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        self.temp_dir.clone().unwrap_or_else(|| parent.to_owned())
+    /// The directory that the target is in.
+    pub(crate) fn parent(&self) -> &Path {
+        self.target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 }

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use futures::{TryStreamExt, future};
 use logtide_format::{METADATA_PREFIX, MetaName, NameForm, decode_metadata, proto};
-use logtide_model::{KeyRange, MemoryBudget, Ts};
+use logtide_model::{KeyRange, Ts};
 use logtide_storage::Storage;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
 use crate::log_info::{self, LogInfo, bounds, list, refuse_migrations};
-use crate::memory::{Gate, Held};
+use crate::memory::{Gate, Held, Means};
 use crate::meter::Meter;
 use crate::plan::{PlanError, PlanObject, PlanSummary, Planned, Planner, Window, check};
 use crate::{Progress, RestoreError, RestoreOptions, Stage};
@@ -57,15 +57,13 @@ pub async fn plan_restore(
     options: &RestoreOptions,
     progress: &dyn Progress,
 ) -> Result<Plan, RestoreError> {
-    let budget = MemoryBudget::new(options.memory);
-    plan_within(storage, options, &options.temp_dir(), &budget, progress).await
+    plan_within(storage, options, &Means::new(options, options.parent()), progress).await
 }
 
 pub(crate) async fn plan_within(
     storage: &Storage,
     options: &RestoreOptions,
-    temp_dir: &Path,
-    budget: &MemoryBudget,
+    means: &Means,
     progress: &dyn Progress,
 ) -> Result<Plan, RestoreError> {
     let log = bounds(storage).await?;
@@ -74,10 +72,9 @@ pub(crate) async fn plan_within(
     let mut window = Window::new(log.start_ts, upto, options.range.clone().unwrap_or(KeyRange::ALL));
     let listed;
     (window.values_from, listed) = survey(storage, &window).await?;
-    let gate = Gate::new(options.memory / 2, options.memory, budget);
-    let (meter, io) = (Meter::default(), |e| local(temp_dir, e));
-    let mut planner = Planner::new(window.clone(), listed, temp_dir).map_err(io)?;
-    let work = fill(storage, &window, options.concurrency.max(1), &gate, &meter, &mut planner, temp_dir);
+    let (meter, io) = (Meter::default(), |e| local(&means.temp_dir, e));
+    let mut planner = Planner::new(window.clone(), listed, &means.temp_dir).map_err(io)?;
+    let work = fill(storage, &window, means, &meter, &mut planner);
     meter.watch(Stage::Plan, progress, work).await?;
     Ok(Plan { log, window, planned: planner.finish().map_err(io)? })
 }
@@ -125,7 +122,7 @@ fn name_of(meta: &ObjectMeta) -> Result<Name, RestoreError> {
         tracing::warn!(object = name, "not a metadata object, ignored");
         return Ok(Name::NoMetadata);
     }
-    Ok(match NameForm::parse(name).map_err(RestoreError::Metadata)? {
+    Ok(match NameForm::parse(name)? {
         NameForm::Tagged(name) | NameForm::Ranged(name) => Name::Tells(name),
         NameForm::Opaque => Name::Opaque,
     })
@@ -135,12 +132,11 @@ fn name_of(meta: &ObjectMeta) -> Result<Name, RestoreError> {
 async fn fill(
     storage: &Storage,
     window: &Window,
-    concurrency: usize,
-    gate: &Gate,
+    means: &Means,
     meter: &Meter,
     planner: &mut Planner,
-    temp_dir: &Path,
 ) -> Result<(), RestoreError> {
+    let gate = Gate::new(means.memory / 2, means);
     let select = |meta: ObjectMeta| {
         future::ready(name_of(&meta).map(|name| match name {
             Name::NoMetadata => None,
@@ -151,11 +147,11 @@ async fn fill(
     let needed = list(storage, METADATA_PREFIX).try_filter_map(select);
     let reads = needed.map_ok(|(meta, name)| {
         meter.expect(meta.size);
-        read(storage, gate, meta, name)
+        read(storage, &gate, meta, name)
     });
-    let mut read = std::pin::pin!(reads.try_buffer_unordered(concurrency));
+    let mut read = std::pin::pin!(reads.try_buffer_unordered(means.concurrency));
     while let Some((name, size, metadata, held)) = read.try_next().await? {
-        planner.add(&name, size, metadata).map_err(|e| plan_error(temp_dir, e))?;
+        planner.add(&name, size, metadata).map_err(|e| plan_error(&means.temp_dir, e))?;
         drop(held);
         meter.done(size, 1)?;
     }
@@ -174,7 +170,7 @@ async fn read(
     let held = gate.pass(meta.size * DECODED, || format!("metadata object {object}")).await?;
     let failed = |e| log_info::unreadable(storage, object, e);
     let bytes = storage.store.get(&meta.location).await.map_err(failed)?.bytes().await.map_err(failed)?;
-    let metadata = decode_metadata(object, &bytes).map_err(RestoreError::Metadata)?;
+    let metadata = decode_metadata(object, &bytes)?;
     check(object, name.as_ref(), &bytes, &metadata).map_err(|fault| fault.of(object))?;
     Ok((object.to_owned(), meta.size, metadata, held))
 }
@@ -182,7 +178,7 @@ async fn read(
 pub(crate) fn plan_error(dir: &Path, error: PlanError) -> RestoreError {
     match error {
         PlanError::Io(e) => local(dir, e),
-        PlanError::Format(e) => RestoreError::Metadata(e),
+        PlanError::Format(e) => e.into(),
     }
 }
 

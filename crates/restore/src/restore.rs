@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use logtide_model::{MemoryBudget, Permit};
+use logtide_model::Permit;
 use logtide_storage::Storage;
 use tokio::task::JoinSet;
 
 use crate::engine::{Marker, SstSink, Ssts, Staging, column_family};
 use crate::fetch::{fetch, joined, spill};
 use crate::join::{DEFAULTS, Join, WRITES};
-use crate::memory::{Gate, MIN_MEMORY, Shares};
+use crate::memory::{MIN_MEMORY, Means, Shares};
 use crate::meter::Meter;
 use crate::planning::plan_within;
 use crate::sort::{Merge, RunSet, Runs, Sorter};
@@ -78,37 +78,26 @@ struct Restore<'a> {
     storage: &'a Storage,
     options: &'a RestoreOptions,
     progress: &'a dyn Progress,
-    shares: Shares,
-    budget: MemoryBudget,
-    temp_dir: PathBuf,
+    means: Means,
     sst_dir: PathBuf,
 }
 
 impl<'a> Restore<'a> {
     fn new(storage: &'a Storage, options: &'a RestoreOptions, staging: &Staging, progress: &'a dyn Progress) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Restore {
-            storage,
-            options,
-            progress,
-            shares: Shares::of(options.memory, cores, options.concurrency),
-            budget: MemoryBudget::new(options.memory),
-            temp_dir: options.temp_dir.clone().unwrap_or_else(|| staging.dir().to_owned()),
-            sst_dir: staging.ssts(),
-        }
+        Restore { storage, options, progress, means: Means::new(options, staging.dir()), sst_dir: staging.ssts() }
     }
 
     fn runs(&self) -> Arc<Runs> {
-        let Shares { fan_in, window, .. } = self.shares;
-        Arc::new(Runs::new(self.temp_dir.clone(), fan_in, window, self.budget.clone()))
+        let Shares { fan_in, window, .. } = self.means.shares;
+        Arc::new(Runs::new(self.means.temp_dir.clone(), fan_in, window, self.means.budget.clone()))
     }
 
     async fn run(&self) -> Result<(RestoreSummary, Ssts), RestoreError> {
         let began = Instant::now();
-        let mut plan = plan_within(self.storage, self.options, &self.temp_dir, &self.budget, self.progress).await?;
+        let mut plan = plan_within(self.storage, self.options, &self.means, self.progress).await?;
         let planned = Instant::now();
         let runs = [self.runs(), self.runs()];
-        let (mut counts, plain_bytes) = self.fetch(&mut plan, &runs).await?;
+        let (mut counts, bytes_read) = self.fetch(&mut plan, &runs).await?;
         let fetched = Instant::now();
         let (ssts, spilled_bytes) = self.merge(runs, &mut counts).await?;
         let took =
@@ -120,7 +109,7 @@ impl<'a> Restore<'a> {
             storage: self.storage.url.clone(),
             target: self.options.target.clone(),
             plan: *plan.summary(),
-            bytes_read: plain_bytes,
+            bytes_read,
             plain_bytes: plan.summary().plain_bytes,
             records: counts,
             spilled_bytes,
@@ -128,7 +117,7 @@ impl<'a> Restore<'a> {
             sst_bytes: ssts.bytes,
             took,
             mb_per_second: 0.0,
-            peak_memory: self.budget.peak(),
+            peak_memory: self.means.budget.peak(),
         };
         Ok((summary, ssts))
     }
@@ -137,10 +126,7 @@ impl<'a> Restore<'a> {
     async fn fetch(&self, plan: &mut Plan, runs: &[Arc<Runs>; 2]) -> Result<(Counts, u64), RestoreError> {
         let meter = Meter::default();
         meter.expect(plan.summary().bytes);
-        let gate = Gate::new(self.shares.fetch, self.options.memory, &self.budget);
-        let (shares, concurrency) = (&self.shares, self.options.concurrency);
-        let work =
-            fetch(self.storage, plan, shares, concurrency, &gate, runs.clone(), &self.budget, &self.temp_dir, &meter);
+        let work = fetch(self.storage, plan, &self.means, runs.clone(), &meter);
         let counts = meter.watch(Stage::Fetch, self.progress, work).await?;
         Ok((counts, meter.bytes()))
     }
@@ -148,7 +134,7 @@ impl<'a> Restore<'a> {
     /// Merges runs into SST files, in as many key ranges side by side as there are threads.
     async fn merge(&self, runs: [Arc<Runs>; 2], counts: &mut Counts) -> Result<(Ssts, u64), RestoreError> {
         let meter = Meter::default();
-        let dir = self.temp_dir.clone();
+        let dir = self.means.temp_dir.clone();
         let collect = runs.clone();
         let sets = joined(
             tokio::task::spawn_blocking(move || {
@@ -160,7 +146,7 @@ impl<'a> Restore<'a> {
         )?;
         meter.expect(sets.iter().map(|set| set.bytes()).sum());
         let spilled = runs.iter().map(|runs| runs.spilled()).sum();
-        let bounds = partitions(&sets, self.shares.workers);
+        let bounds = partitions(&sets, self.means.shares.workers);
         let mut tasks = JoinSet::new();
         for (index, (start, end)) in bounds.into_iter().enumerate() {
             let part = self.partition(index, start, end, sets.clone(), meter.clone());
@@ -189,9 +175,7 @@ impl<'a> Restore<'a> {
             sets,
             meter,
             references: self.runs(),
-            shares: self.shares,
-            budget: self.budget.clone(),
-            temp_dir: self.temp_dir.clone(),
+            means: self.means.clone(),
             sst_dir: self.sst_dir.clone(),
         }
     }
@@ -207,27 +191,25 @@ struct Partition {
     sets: [Arc<RunSet>; 2],
     meter: Meter,
     references: Arc<Runs>,
-    shares: Shares,
-    budget: MemoryBudget,
-    temp_dir: PathBuf,
+    means: Means,
     sst_dir: PathBuf,
 }
 
 impl Partition {
     fn merge(self) -> Result<(Ssts, Counts), RestoreError> {
-        let _writer: Permit = self.budget.force_acquire(SST_WRITER);
+        let _writer: Permit = self.means.budget.force_acquire(SST_WRITER);
         let options = column_family();
         let mut sink = SstSink::new(&options, &self.sst_dir, self.index);
         let mut counts = Counts::default();
-        let io = |e| spill(&self.temp_dir, e);
+        let io = |e| spill(&self.means.temp_dir, e);
         let mut join = Join {
             sink: &mut sink,
             counts: &mut counts,
             meter: &self.meter,
-            temp_dir: &self.temp_dir,
-            budget: &self.budget,
+            temp_dir: &self.means.temp_dir,
+            budget: &self.means.budget,
         };
-        let mut references = Sorter::new([self.references.clone()], self.shares.references, &self.budget);
+        let mut references = Sorter::new([self.references.clone()], self.means.shares.references, &self.means.budget);
         let mut writes = Merge::new(self.cursors(&self.sets[WRITES]).map_err(io)?);
         join.writes(&mut writes, &mut references)?;
         drop(writes);
@@ -240,7 +222,7 @@ impl Partition {
     }
 
     fn cursors(&self, set: &RunSet) -> std::io::Result<Vec<crate::sort::Cursor>> {
-        set.cursors(&self.start, &self.end, self.shares.window, &self.budget)
+        set.cursors(&self.start, &self.end, self.means.shares.window, &self.means.budget)
     }
 }
 

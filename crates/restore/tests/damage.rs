@@ -1,5 +1,7 @@
 //! What is damaged, cut off or missing is named, with what is lost; nothing of it is restored, and no target appears.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 mod lab;
 
 use futures::executor::block_on;

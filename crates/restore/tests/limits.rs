@@ -1,5 +1,7 @@
 //! What cannot be restored is refused with bounds and remedy; what need not be read is not read.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
 mod lab;
 
 use lab::backup::{Entry, Style, begin, checkpoint, copy, flush, memory_storage, put};

@@ -31,6 +31,9 @@ pub struct DumpSummary {
     pub locks: u64,
 }
 
+/// Receives raw key and value.
+pub type Each<'a> = dyn FnMut(&[u8], &[u8]) -> io::Result<()> + 'a;
+
 /// Calls `each` with raw key and value of every key in `range` (encoded keys) that has a value at `at`, in key order.
 ///
 /// `dir` is a restored data directory or that of a node, running or not; it is opened read-only, as it is now, and nothing is
@@ -40,12 +43,7 @@ pub struct DumpSummary {
 /// # Errors
 /// [`RestoreError::Engine`], [`RestoreError::BadData`], [`RestoreError::MissingValue`]; [`RestoreError::Output`] with
 /// the error of `each`.
-pub fn dump(
-    dir: &Path,
-    at: Ts,
-    range: &KeyRange,
-    each: &mut dyn FnMut(&[u8], &[u8]) -> io::Result<()>,
-) -> Result<DumpSummary, RestoreError> {
+pub fn dump(dir: &Path, at: Ts, range: &KeyRange, each: &mut Each<'_>) -> Result<DumpSummary, RestoreError> {
     let logs = tempfile::tempdir().map_err(|source| RestoreError::Local {
         path: std::env::temp_dir(),
         what: "a temporary directory cannot be made",
@@ -117,11 +115,7 @@ impl<'a> Reader<'a> {
         Ok(locks)
     }
 
-    fn walk(
-        &self,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> io::Result<()>,
-        summary: &mut DumpSummary,
-    ) -> Result<(), RestoreError> {
+    fn walk(&self, each: &mut Each<'_>, summary: &mut DumpSummary) -> Result<(), RestoreError> {
         let mut iter = self.iter(Cf::Write)?;
         let values = self.handle(Cf::Default)?;
         let mut user = Vec::new();

@@ -5,7 +5,7 @@ mod options;
 mod sst;
 mod staging;
 
-pub use dump::{DumpSummary, dump};
+pub use dump::{DumpSummary, Each, dump};
 pub(crate) use options::column_family;
 pub(crate) use sst::{SstSink, Ssts};
 pub(crate) use staging::Staging;

@@ -66,12 +66,15 @@ pub(crate) fn state_at(dir: &Path, at: u64) -> (State, DumpSummary) {
     (state, summary.unwrap())
 }
 
+/// No [`difference`].
+pub(crate) const NOTHING: [Vec<Vec<u8>>; 3] = [const { Vec::new() }; 3];
+
 /// Missing, extra and different keys.
-pub(crate) fn difference(want: &State, got: &State) -> (Vec<Vec<u8>>, Vec<Vec<u8>>, Vec<Vec<u8>>) {
+pub(crate) fn difference(want: &State, got: &State) -> [Vec<Vec<u8>>; 3] {
     let missing = want.keys().filter(|k| !got.contains_key(*k)).cloned().collect();
     let extra = got.keys().filter(|k| !want.contains_key(*k)).cloned().collect();
     let different = want.iter().filter(|(k, v)| got.get(*k).is_some_and(|g| g != *v)).map(|(k, _)| k.clone()).collect();
-    (missing, extra, different)
+    [missing, extra, different]
 }
 
 /// The message of an error and of its causes.
