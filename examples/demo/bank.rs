@@ -29,7 +29,7 @@ pub(crate) fn split_keys() -> Vec<Vec<u8>> {
 
 /// What an account holds; padded, so that a balance is not always a short value.
 pub(crate) fn balance_value(account: u64, balance: u64) -> Vec<u8> {
-    let padding = if account % 3 == 0 { 100 } else { 0 };
+    let padding = if account.is_multiple_of(3) { 100 } else { 0 };
     format!("{balance:012}{}", ".".repeat(padding)).into_bytes()
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn stir(cluster: &Cluster, split_keys: &[Vec<u8>], stop: &AtomicBool,
         if cluster.transfer_leader(region.id, to).is_ok() {
             unrest.transfers.fetch_add(1, Ordering::Relaxed);
         }
-        if act % 3 == 0
+        if act.is_multiple_of(3)
             && regions.len() < MOST_REGIONS
             && let Some(key) = split_keys.pop()
             && cluster.split_region(&key).is_ok()

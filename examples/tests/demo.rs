@@ -1,4 +1,5 @@
 //! The demo on a small folder, and an independent reader of the backup that it leaves behind.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in tests, also in what tests share")]
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

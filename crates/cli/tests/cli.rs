@@ -1,4 +1,5 @@
 //! The command as its user has it: a process, its exit code, what it prints.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in tests, also in what tests share")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

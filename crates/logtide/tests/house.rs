@@ -1,4 +1,5 @@
 //! Holds the map of the house: which crate may use which, and which libraries only some may reach.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in tests, also in what tests share")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,5 @@
 //! Log backup linked into a node: from the first write to a restore, and what happens when things go wrong.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "in tests, also in what tests share")]
 
 use std::path::Path;
 use std::sync::Arc;
