@@ -50,7 +50,7 @@ impl Plan {
 ///
 /// # Errors
 /// [`RestoreError::NoCheckpoint`], [`RestoreError::TsOutOfRange`], [`RestoreError::Migrated`]; a metadata object that
-/// is damaged ([`RestoreError::Metadata`]) or whose name is not true ([`RestoreError::NameMismatch`]);
+/// is damaged ([`RestoreError::Damaged`]) or contradicts its name ([`RestoreError::Contradiction`]);
 /// [`RestoreError::Storage`], [`RestoreError::Local`].
 pub async fn plan_restore(
     storage: &Storage,
