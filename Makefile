@@ -31,7 +31,6 @@ lint:
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 
 unit: ## every crate's tests
-	$(CARGO) build --locked -p logtide-cli
 	$(CARGO) test --locked --workspace --all-features
 
 docs: ## rustdoc, warnings denied
