@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use crate::error::Lost;
 use crate::join::{DEFAULTS, VALUE, WRITES};
 use crate::memory::{Gate, Held, Means};
-use crate::meter::Meter;
+use crate::meter::{Meter, cause, join_all, joined};
 use crate::origin::FileOrigin;
 use crate::plan::{PlannedObject, Read, Skip, Window, reads};
 use crate::planning::{Plan, plan_error};
@@ -74,29 +74,37 @@ pub(crate) async fn fetch(
         counts: Mutex::default(),
     });
     let mut tasks = JoinSet::new();
+    let spawned = spawn_all(plan, &shared, &gate, &mut tasks).await;
+    if spawned.is_err() {
+        meter.cancel();
+    }
+    let ended = join_all(&mut tasks, meter, |()| ()).await;
+    cause(spawned, ended)?;
+    shared.sorters.lock().drain(..).for_each(Sorter::finish);
+    let counts = *shared.counts.lock();
+    Ok(counts)
+}
+
+/// Starts all reads, each as soon as there is memory for it, and until one fails.
+async fn spawn_all(
+    plan: &mut Plan,
+    shared: &Arc<Shared>,
+    gate: &Gate,
+    tasks: &mut JoinSet<Result<(), RestoreError>>,
+) -> Result<(), RestoreError> {
+    let means = &shared.means;
     while let Some(objects) = plan.planned.next().map_err(|e| plan_error(&means.temp_dir, e))? {
         for object in objects.into_iter().map(Arc::new) {
             for read in reads(&object.ranges(), means.shares.read as u64, MAX_GAP) {
                 let _held = gate.pass(cost(&object, &read), || object.object.clone()).await?;
-                let job = Job { object: object.clone(), read, _held };
-                tasks.spawn(run(shared.clone(), job));
+                tasks.spawn(run(shared.clone(), Job { object: object.clone(), read, _held }));
                 while let Some(done) = tasks.try_join_next() {
                     joined(done)?;
                 }
             }
         }
     }
-    while let Some(done) = tasks.join_next().await {
-        joined(done)?;
-    }
-    shared.sorters.lock().drain(..).for_each(Sorter::finish);
-    let counts = *shared.counts.lock();
-    Ok(counts)
-}
-
-/// The outcome of a task.
-pub(crate) fn joined<T>(done: Result<Result<T, RestoreError>, tokio::task::JoinError>) -> Result<T, RestoreError> {
-    done.unwrap_or_else(|e| Err(RestoreError::Worker(e.to_string())))
+    Ok(())
 }
 
 /// Bytes that a read holds at once: all of it, and its largest file decompressed.

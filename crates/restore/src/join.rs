@@ -233,3 +233,96 @@ fn add_default(
     }
     Ok(kind)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::origin::FileOrigin;
+    use crate::sort::{Runs, Sorter};
+    use logtide_model::encode_raw_key;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    type Out = Vec<(Cf, Vec<u8>, Vec<u8>)>;
+
+    impl Sink for Out {
+        fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {
+            self.push((cf, key.to_vec(), value.to_vec()));
+            Ok(())
+        }
+    }
+
+    fn versioned(raw: u8, ts: u64) -> Vec<u8> {
+        let mut key = encode_raw_key(&[raw]);
+        append_ts(&mut key, Ts::new(ts));
+        key
+    }
+
+    /// A commit of the key at `ts` with a long value written `times` times, logged by store 1, and a late copy of a
+    /// first value by store 2.
+    fn push_commit(sorter: &mut Sorter<2>, raw: u8, ts: u64, times: u64, value: &[u8]) {
+        let write = Write::new(WriteKind::Put, Ts::new(ts - 1), None).to_bytes();
+        sorter.push(WRITES, &versioned(raw, ts), &[&[1], &write]).unwrap();
+        for n in 0..=times {
+            let (store, flush_ts) = if n == 0 { (2, 999) } else { (1, n) };
+            let file = FileOrigin { store, flush_ts, boot: 0, generation: 0, version: 0, file: 0 };
+            let mut front = vec![VALUE];
+            file.encode(&mut front);
+            encode_var_u64(n, &mut front);
+            let text = if n == times { value.to_vec() } else { vec![n as u8; 40] };
+            sorter.push(DEFAULTS, &versioned(raw, ts - 1), &[&front, &text]).unwrap();
+        }
+    }
+
+    /// Joins commits with sort buffers of `limit` bytes, in the key ranges that `cuts` make.
+    fn joined(commits: &[(u8, u64, u64, Vec<u8>)], limit: usize, cuts: &[u8]) -> (Out, Counts, MemoryBudget) {
+        let (dir, budget) = (tempfile::tempdir().unwrap(), MemoryBudget::new(0));
+        let runs = || Arc::new(Runs::new(dir.path().to_owned(), 2, 64, budget.clone()));
+        let sorted = [runs(), runs()];
+        let mut sorter = Sorter::new(sorted.clone(), limit, &budget);
+        commits.iter().for_each(|(raw, ts, times, value)| push_commit(&mut sorter, *raw, *ts, *times, value));
+        sorter.finish();
+        let [writes, defaults] = sorted.map(|runs| runs.finish().unwrap());
+        let (mut out, mut counts, meter) = (Out::new(), Counts::default(), Meter::default());
+        let bound = |cut: Option<&u8>| cut.map_or(Vec::new(), |raw| encode_raw_key(&[*raw]));
+        for i in 0..=cuts.len() {
+            let (start, end) = (bound(i.checked_sub(1).and_then(|i| cuts.get(i))), bound(cuts.get(i)));
+            let cursors = |set: &crate::sort::RunSet| set.cursors(&start, &end, 64, &budget).unwrap();
+            let references = runs();
+            let mut sorter = Sorter::new([references.clone()], limit, &budget);
+            let (sink, counts, temp_dir) = (&mut out, &mut counts, dir.path());
+            let mut join = Join { sink, counts, meter: &meter, temp_dir, budget: &budget };
+            join.writes(&mut Merge::new(cursors(&writes)), &mut sorter).unwrap();
+            sorter.finish();
+            let mut both = cursors(&references.finish().unwrap());
+            both.extend(cursors(&defaults));
+            join.defaults(&mut Merge::new(both)).unwrap();
+        }
+        drop((writes, defaults));
+        out.sort();
+        (out, counts, budget)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+        #[test]
+        fn spilling_and_partitions_change_nothing(
+            commits in prop::collection::btree_map((any::<u8>(), 1u64..9), (1u64..4, prop::collection::vec(any::<u8>(), 1..300)), 0..40),
+            mut cuts in prop::collection::vec(any::<u8>(), 0..3),
+        ) {
+            cuts.sort_unstable();
+            cuts.dedup();
+            // Start and commit ts of different transactions differ.
+            let commits: Vec<_> = commits.into_iter().map(|((raw, ts), (times, value))| (raw, ts * 2, times, value)).collect();
+            let (in_memory, counts, _) = joined(&commits, usize::MAX, &[]);
+            let (spilled, spilled_counts, budget) = joined(&commits, 0, &cuts);
+            prop_assert_eq!(&in_memory, &spilled);
+            prop_assert_eq!(counts, spilled_counts);
+            prop_assert_eq!(budget.used(), 0);
+            let values: Vec<_> = in_memory.into_iter().filter(|(cf, ..)| *cf == Cf::Default).map(|(_, k, v)| (k, v)).collect();
+            let mut want: Vec<_> = commits.into_iter().map(|(raw, ts, _, value)| (versioned(raw, ts - 1), value)).collect();
+            want.sort();
+            prop_assert_eq!(values, want);
+        }
+    }
+}

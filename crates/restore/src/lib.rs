@@ -10,6 +10,8 @@
 //! Bytes of the backup are `format`'s, the storage is `storage`'s. Reading and writing RocksDB is behind the feature
 //! `rocksdb` (on by default).
 
+#![cfg_attr(not(feature = "rocksdb"), allow(dead_code, unused_imports, reason = "without RocksDB only plans are made"))]
+
 mod error;
 mod log_info;
 mod memory;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::Notify;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::{Progress, RestoreError, Stage, StageProgress};
 
@@ -41,6 +42,11 @@ impl Meter {
             self.0.wake.notify_one();
         }
         if self.0.cancelled.load(Ordering::Relaxed) { Err(RestoreError::Cancelled) } else { Ok(()) }
+    }
+
+    /// Tells the threads to give up.
+    pub(crate) fn cancel(&self) {
+        self.0.cancelled.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -81,6 +87,38 @@ struct CancelOnDrop<'a>(&'a Meter);
 
 impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.0.cancelled.store(true, Ordering::Relaxed);
+        self.0.cancel();
     }
+}
+
+/// The outcome of a task.
+pub(crate) fn joined<T>(done: Result<Result<T, RestoreError>, JoinError>) -> Result<T, RestoreError> {
+    done.unwrap_or_else(|e| Err(RestoreError::Worker(e.to_string())))
+}
+
+/// The error of two outcomes that tells why: parts that were told to give up only say that.
+pub(crate) fn cause(a: Result<(), RestoreError>, b: Result<(), RestoreError>) -> Result<(), RestoreError> {
+    match (a, b) {
+        (Ok(()) | Err(RestoreError::Cancelled), Err(e)) => Err(e),
+        (a, _) => a,
+    }
+}
+
+/// Waits for all tasks, also if one fails: the others are told to give up, and none is left when this returns.
+pub(crate) async fn join_all<T: 'static>(
+    tasks: &mut JoinSet<Result<T, RestoreError>>,
+    meter: &Meter,
+    mut each: impl FnMut(T),
+) -> Result<(), RestoreError> {
+    let mut first = Ok(());
+    while let Some(done) = tasks.join_next().await {
+        match joined(done) {
+            Ok(done) => each(done),
+            Err(e) => {
+                meter.cancel();
+                first = cause(first, Err(e));
+            }
+        }
+    }
+    first
 }

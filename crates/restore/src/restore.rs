@@ -8,11 +8,11 @@ use logtide_model::Permit;
 use logtide_storage::Storage;
 use tokio::task::JoinSet;
 
-use crate::engine::{Marker, SstSink, Ssts, Staging, column_family};
-use crate::fetch::{fetch, joined, spill};
+use crate::engine::{Home, Marker, SstSink, Ssts, Staging, column_family};
+use crate::fetch::{fetch, spill};
 use crate::join::{DEFAULTS, Join, WRITES};
 use crate::memory::{MIN_MEMORY, Means, Shares};
-use crate::meter::Meter;
+use crate::meter::{Meter, join_all, joined};
 use crate::planning::plan_within;
 use crate::sort::{Merge, RunSet, Runs, Sorter};
 use crate::summary::{Counts, Took};
@@ -37,8 +37,7 @@ pub async fn restore_point(
         return Err(RestoreError::Memory { what, needed: MIN_MEMORY, memory: options.memory });
     }
     let staging = Staging::claim(&options.target)?;
-    let restore = Restore::new(storage, options, &staging, progress);
-    let (mut summary, ssts) = restore.run().await?;
+    let (mut summary, ssts) = Restore::new(storage, options, &staging, progress).run().await?;
     let began = Instant::now();
     let meter = Meter::default();
     meter.expect(ssts.bytes);
@@ -79,12 +78,14 @@ struct Restore<'a> {
     options: &'a RestoreOptions,
     progress: &'a dyn Progress,
     means: Means,
+    home: Arc<Home>,
     sst_dir: PathBuf,
 }
 
 impl<'a> Restore<'a> {
     fn new(storage: &'a Storage, options: &'a RestoreOptions, staging: &Staging, progress: &'a dyn Progress) -> Self {
-        Restore { storage, options, progress, means: Means::new(options, staging.dir()), sst_dir: staging.ssts() }
+        let means = Means::new(options, staging.dir());
+        Restore { storage, options, progress, means, home: staging.home(), sst_dir: staging.ssts() }
     }
 
     fn runs(&self) -> Arc<Runs> {
@@ -155,12 +156,12 @@ impl<'a> Restore<'a> {
         drop((sets, runs));
         let work = async {
             let mut all = Ssts::default();
-            while let Some(done) = tasks.join_next().await {
-                let (ssts, part) = joined(done)?;
+            join_all(&mut tasks, &meter, |(ssts, part): (Ssts, Counts)| {
                 counts.add(&part);
                 all.files.extend(ssts.files);
                 all.bytes += ssts.bytes;
-            }
+            })
+            .await?;
             Ok(all)
         };
         let ssts = meter.watch(Stage::Merge, self.progress, work).await?;
@@ -176,6 +177,7 @@ impl<'a> Restore<'a> {
             meter,
             references: self.runs(),
             means: self.means.clone(),
+            _home: self.home.clone(),
             sst_dir: self.sst_dir.clone(),
         }
     }
@@ -192,6 +194,7 @@ struct Partition {
     meter: Meter,
     references: Arc<Runs>,
     means: Means,
+    _home: Arc<Home>,
     sst_dir: PathBuf,
 }
 

@@ -8,7 +8,8 @@ use futures::executor::block_on;
 use lab::backup::{copy, get, paths, put};
 use lab::history::{Cluster, History};
 use lab::{Random, State, chain, restore, state_at};
-use logtide_format::{DataFile, decode_metadata};
+use logtide_format::proto::DataFileInfo;
+use logtide_format::{DataFile, decode_metadata, encode_metadata};
 use logtide_model::{Class, Diagnose};
 use logtide_restore::RestoreError;
 use logtide_storage::Storage;
@@ -99,10 +100,13 @@ fn a_missing_or_cut_off_data_object_is_named() {
 
 #[test]
 fn cut_off_metadata_is_named() {
-    let history = history();
+    let history = Cluster::run(12, 60);
     for object in paths(&history.storage, ".meta") {
         let len = get(&history.storage, &object).len();
-        for keep in [0, 1, len / 3, len / 2, len - 2, len - 1] {
+        let bytes = get(&history.storage, &object);
+        // Wherever the rest still decodes: at the borders of fields.
+        let decodes = (0..len).filter(|keep| decode_metadata(&object, &bytes[..*keep]).is_ok());
+        for keep in decodes.chain([1, len / 2, len - 1]) {
             let damaged = changed(&history.storage, &object, |bytes| bytes.truncate(keep));
             match outcome(&damaged, history.checkpoint) {
                 Err(error) => {
@@ -114,6 +118,39 @@ fn cut_off_metadata_is_named() {
             }
         }
     }
+}
+
+/// Damage that leaves well-formed metadata behind.
+#[test]
+fn metadata_that_lost_or_changed_a_file_is_refused() {
+    let history = Cluster::run(11, 60);
+    let edits: [fn(&mut Vec<DataFileInfo>, usize); 4] = [
+        |files, at| drop(files.remove(at)),
+        |files, at| files[at].r#type ^= 1,
+        |files, at| files[at].min_ts = files[at].max_ts.saturating_add(1),
+        |files, at| files[at].cf = if files[at].cf == "write" { "default".into() } else { "write".into() },
+    ];
+    let mut tried = 0;
+    for object in paths(&history.storage, ".meta") {
+        let original = decode_metadata(&object, &get(&history.storage, &object)).unwrap();
+        for (g, group) in original.file_groups.iter().enumerate() {
+            for (f, edit) in (0..group.data_files_info.len()).flat_map(|f| edits.iter().map(move |edit| (f, edit))) {
+                let mut edited = original.clone();
+                edit(&mut edited.file_groups[g].data_files_info, f);
+                let damaged = changed(&history.storage, &object, |bytes| *bytes = encode_metadata(&edited));
+                match outcome(&damaged, history.checkpoint) {
+                    Err(error) => assert_eq!(error.class(), Class::Corrupt, "{}", chain(&error)),
+                    Ok(state) => assert!(
+                        state == history.at(history.checkpoint),
+                        "{object}: unseen in {:?}",
+                        edited.file_groups[g]
+                    ),
+                }
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 100, "{tried}");
 }
 
 #[test]

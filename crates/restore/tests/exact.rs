@@ -21,6 +21,10 @@ fn assert_exact(history: &History, at: u64, seed: u64) {
     let summary =
         restore(&history.storage, &target, Some(at), |_| ()).unwrap_or_else(|e| panic!("{seed}: {}", chain(&e)));
     assert_eq!(summary.restored_ts, at);
+    // No garbage: a value is there if a commit refers to it, and only then.
+    let upto = history.versions.values().flat_map(|versions| versions.range(..=at));
+    let long = upto.filter(|(_, value)| value.as_ref().is_some_and(|v| v.len() > 255)).count();
+    assert_eq!(summary.records.values, long as u64, "seed {seed}, T {at}");
     // A restored node answers reads at any earlier ts as well, back to the start of the log.
     for ts in [at, at - (at - history.start) / 3, at - (at - history.start) / 2, history.start] {
         let (want, (got, dumped)) = (history.at(ts), state_at(&target, ts));

@@ -8,7 +8,7 @@ mod staging;
 pub use dump::{DumpSummary, Each, dump};
 pub(crate) use options::column_family;
 pub(crate) use sst::{SstSink, Ssts};
-pub(crate) use staging::Staging;
+pub(crate) use staging::{Home, Staging};
 pub use staging::{MARKER_FILE, Marker};
 
 /// First byte of every data key on disk.

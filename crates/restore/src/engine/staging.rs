@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use logtide_model::Cf;
 use rocksdb::{ColumnFamilyDescriptor, DB, FlushOptions, IngestExternalFileOptions};
@@ -37,13 +38,27 @@ pub struct Marker {
     pub bytes: u64,
 }
 
-/// A directory under a temporary name; dropping removes it, whatever is in it.
+/// A directory that is removed, whatever is in it, when nobody needs it any more: threads that write to it hold it too,
+/// for they may outlive a restore whose future was dropped.
+#[derive(Debug)]
+pub(crate) struct Home(PathBuf);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "cannot remove the temporary directory of a restore");
+        }
+    }
+}
+
+/// A new data directory under a temporary name; dropping removes it.
 ///
 /// Its RocksDB is open from the start: RocksDB's own lock keeps a second restore from the same target.
 #[derive(Debug)]
 pub(crate) struct Staging {
-    dir: PathBuf,
+    home: Arc<Home>,
     target: PathBuf,
+    /// Closed before the directory is removed or renamed.
     db: Option<DB>,
 }
 
@@ -69,7 +84,7 @@ impl Staging {
             Err(_) if leftover => reopen(&dir)?,
             Err(e) => return Err(e),
         };
-        let staging = Staging { dir, target: target.to_owned(), db: Some(db) };
+        let staging = Staging { home: Arc::new(Home(dir)), target: target.to_owned(), db: Some(db) };
         let ssts = staging.ssts();
         fs::create_dir(&ssts).map_err(|e| local(&ssts, "cannot be made", e))?;
         Ok(staging)
@@ -77,12 +92,17 @@ impl Staging {
 
     /// Where SST files go.
     pub(crate) fn ssts(&self) -> PathBuf {
-        self.dir.join("sst")
+        self.dir().join("sst")
     }
 
     /// The directory for temporary files that nobody chose another one for.
     pub(crate) fn dir(&self) -> &Path {
-        &self.dir
+        &self.home.0
+    }
+
+    /// Keeps the directory.
+    pub(crate) fn home(&self) -> Arc<Home> {
+        self.home.clone()
     }
 
     /// Adds SST files to the database.
@@ -103,15 +123,15 @@ impl Staging {
         let mut options = IngestExternalFileOptions::default();
         options.set_move_files(true);
         let handle = db.cf_handle(cf.name()).ok_or_else(|| RestoreError::Engine {
-            path: self.dir.clone(),
+            path: self.dir().to_owned(),
             cause: format!("no column family {}", cf.name()),
         })?;
-        db.ingest_external_file_cf_opts(handle, &options, paths.to_vec()).map_err(|e| engine(&self.dir, &e))
+        db.ingest_external_file_cf_opts(handle, &options, paths.to_vec()).map_err(|e| engine(self.dir(), &e))
     }
 
     /// Makes the database durable and gives it its name.
     pub(crate) fn finish(mut self, marker: &Marker) -> Result<(), RestoreError> {
-        let db_dir = self.dir.join("db");
+        let db_dir = self.dir().join("db");
         if let Some(db) = self.db.take() {
             let mut wait = FlushOptions::default();
             wait.set_wait(true);
@@ -128,9 +148,6 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         drop(self.db.take());
-        if let Err(error) = fs::remove_dir_all(&self.dir) {
-            tracing::warn!(path = %self.dir.display(), %error, "cannot remove the temporary directory of a restore");
-        }
     }
 }
 

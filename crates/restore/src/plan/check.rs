@@ -5,7 +5,7 @@
 //! bound, gives itself away.
 
 use logtide_format::{FLAG_NO_GROUPS, MetaName, encode_metadata, proto};
-use logtide_model::split_ts;
+use logtide_model::{Cf, split_ts};
 
 use crate::RestoreError;
 
@@ -42,11 +42,13 @@ pub(crate) fn check(
     let files = || grouped().chain(&metadata.files);
     let bounds = Bounds::of(files());
     let Some(bounds) = bounds else { return check_empty(object, name) };
-    files().try_for_each(check_keys)?;
+    files().try_for_each(check_file)?;
     let v2 = u64::from(!metadata.file_groups.is_empty());
     equal("the version", metadata.meta_version as u64, v2)?;
     for group in &metadata.file_groups {
-        let Some(of) = Bounds::of(group.data_files_info.iter()) else { continue };
+        let Some(of) = Bounds::of(group.data_files_info.iter()) else {
+            return equal(&format!("the number of files of {}", group.path), 0, 1);
+        };
         let stored = group.data_files_info.iter().map(|f| f.range_length).fold(0, u64::saturating_add);
         equal(&format!("the length of {}", group.path), stored, group.length)?;
         equal(&format!("the smallest ts of {}", group.path), of.min, group.min_ts)?;
@@ -57,8 +59,11 @@ pub(crate) fn check(
     name.map_or(Ok(()), |name| check_name(name, &bounds))
 }
 
-/// The ts in the first and in the last key lie between the smallest and the largest.
-fn check_keys(file: &proto::DataFileInfo) -> Result<(), Contradiction> {
+/// The ts in the first and in the last key lie between the smallest and the largest; values begin where they lie.
+fn check_file(file: &proto::DataFileInfo) -> Result<(), Contradiction> {
+    if file.cf == Cf::Default.name() {
+        equal("the smallest start ts of values", file.min_ts, file.min_begin_ts_in_default_cf)?;
+    }
     for key in [&file.start_key, &file.end_key] {
         let ts = split_ts(key).map_or(0, |(_, ts)| ts.get());
         equal("a ts of a first or last key", ts, ts.clamp(file.min_ts, file.max_ts.max(file.min_ts)))?;

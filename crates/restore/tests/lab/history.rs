@@ -213,6 +213,10 @@ impl Cluster {
         let Some(mut txn) = self.take_txn() else { return };
         let key = txn.keys.iter().find(|(_, p)| p.kind == WriteKind::Put).map(|(key, _)| key.clone());
         if let Some(key) = key {
+            let region = self.region(&key);
+            if self.random.chance(50) {
+                self.move_region(region);
+            }
             let value = self.value();
             self.put_default(&key, txn.start, Some(&value));
             self.note("rewritten values");
@@ -339,6 +343,10 @@ impl Cluster {
     /// Another store leads a region; it scans what was committed after some checkpoint, and locks.
     fn move_leader(&mut self) {
         let region = self.random.below(REGIONS) as usize;
+        self.move_region(region);
+    }
+
+    fn move_region(&mut self, region: usize) {
         self.leaders[region] = self.random.below(STORES);
         self.epochs[region] += 1;
         if self.logging {
