@@ -49,7 +49,20 @@ pub(crate) struct Join<'a, S> {
     pub(crate) meter: &'a Meter,
     pub(crate) temp_dir: &'a Path,
     pub(crate) budget: &'a MemoryBudget,
+    pub(crate) scratch: Scratch,
 }
+
+/// What would be allocated, or counted in memory that threads share, for every record.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    key: Vec<u8>,
+    payload: Vec<u8>,
+    done: (u64, u64),
+    expected: u64,
+}
+
+/// Progress is told after so many bytes.
+const TELL: u64 = 64 << 10;
 
 /// The winner among the records of one version, as far as they were seen.
 struct Version {
@@ -96,7 +109,8 @@ impl<S: Sink> Join<'_, S> {
             let mut first = true;
             while merge.key() == Some(&version.key[..]) {
                 let payload = merge.payload().map_err(|e| spill(self.temp_dir, e))?;
-                self.meter.done(record_len(version.key.len(), payload.len()) as u64, 1)?;
+                self.scratch.done.0 += record_len(version.key.len(), payload.len()) as u64;
+                self.scratch.done.1 += 1;
                 let fault = add_write(&mut version, payload, first).err();
                 self.counts.dropped.duplicates += u64::from(!first);
                 first = false;
@@ -104,21 +118,33 @@ impl<S: Sink> Join<'_, S> {
                 merge.advance().map_err(|e| spill(self.temp_dir, e))?;
             }
             self.put_write(&version, references)?;
+            if self.scratch.done.0 >= TELL {
+                self.tell()?;
+            }
         }
-        Ok(())
+        self.tell()
+    }
+
+    fn tell(&mut self) -> Result<(), RestoreError> {
+        let (bytes, records) = std::mem::take(&mut self.scratch.done);
+        self.meter.expect(std::mem::take(&mut self.scratch.expected));
+        self.meter.done(bytes, records)
     }
 
     fn put_write(&mut self, version: &Version, references: &mut Sorter<1>) -> Result<(), RestoreError> {
         let write = Write::parse(&version.value).map_err(|e| Fault::Codec(e).of(&version.key))?;
         if write.needs_default() {
             let (user, commit_ts) = split_ts(&version.key).map_err(|e| Fault::Codec(e).of(&version.key))?;
-            let mut key = user.to_vec();
-            append_ts(&mut key, write.start_ts);
-            let mut payload = vec![REFERENCE];
-            encode_var_u64(commit_ts.get(), &mut payload);
-            version.stores.iter().for_each(|store| encode_var_u64(*store, &mut payload));
-            self.meter.expect(record_len(key.len(), payload.len()) as u64);
-            references.push(0, &key, &[&payload]).map_err(|e| spill(self.temp_dir, e))?;
+            let Scratch { key, payload, expected, .. } = &mut self.scratch;
+            key.clear();
+            key.extend_from_slice(user);
+            append_ts(key, write.start_ts);
+            payload.clear();
+            payload.push(REFERENCE);
+            encode_var_u64(commit_ts.get(), payload);
+            version.stores.iter().for_each(|store| encode_var_u64(*store, payload));
+            *expected += record_len(key.len(), payload.len()) as u64;
+            references.push(0, key, &[&payload[..]]).map_err(|e| spill(self.temp_dir, e))?;
         }
         self.counts.writes += 1;
         self.put(Cf::Write, &version.key, &version.value)
@@ -132,7 +158,8 @@ impl<S: Sink> Join<'_, S> {
             let (mut commit, mut best, mut values) = (None, None, 0);
             while merge.key() == Some(&version.key[..]) {
                 let payload = merge.payload().map_err(|e| spill(self.temp_dir, e))?;
-                self.meter.done(record_len(version.key.len(), payload.len()) as u64, 1)?;
+                self.scratch.done.0 += record_len(version.key.len(), payload.len()) as u64;
+                self.scratch.done.1 += 1;
                 let kind = add_default(&mut version, payload, &mut commit, &mut best);
                 values += u64::from(kind.map_err(|e| Fault::Codec(e).of(&version.key))? == VALUE);
                 merge.advance().map_err(|e| spill(self.temp_dir, e))?;
@@ -146,8 +173,11 @@ impl<S: Sink> Join<'_, S> {
                     self.put(Cf::Default, &version.key, &version.value)?;
                 }
             }
+            if self.scratch.done.0 >= TELL {
+                self.tell()?;
+            }
         }
-        Ok(())
+        self.tell()
     }
 
     fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {
@@ -291,7 +321,8 @@ mod tests {
             let references = runs();
             let mut sorter = Sorter::new([references.clone()], limit, &budget);
             let (sink, counts, temp_dir) = (&mut out, &mut counts, dir.path());
-            let mut join = Join { sink, counts, meter: &meter, temp_dir, budget: &budget };
+            let scratch = Scratch::default();
+            let mut join = Join { sink, counts, meter: &meter, temp_dir, budget: &budget, scratch };
             join.writes(&mut Merge::new(cursors(&writes)), &mut sorter).unwrap();
             sorter.finish();
             let mut both = cursors(&references.finish().unwrap());

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::engine::{Home, Marker, SstSink, Ssts, Staging, column_family};
 use crate::fetch::{fetch, spill};
-use crate::join::{DEFAULTS, Join, WRITES};
+use crate::join::{DEFAULTS, Join, Scratch, WRITES};
 use crate::memory::{MIN_MEMORY, Means, Shares};
 use crate::meter::{Meter, join_all, joined};
 use crate::planning::plan_within;
@@ -211,6 +211,7 @@ impl Partition {
             meter: &self.meter,
             temp_dir: &self.means.temp_dir,
             budget: &self.means.budget,
+            scratch: Scratch::default(),
         };
         let mut references = Sorter::new([self.references.clone()], self.means.shares.references, &self.means.budget);
         let mut writes = Merge::new(self.cursors(&self.sets[WRITES]).map_err(io)?);

@@ -43,22 +43,27 @@ impl Buffer {
         self.slots.is_empty()
     }
 
-    /// What [`push`](Self::push) of such a record adds at most.
-    pub(crate) fn cost(key_len: usize, payload_len: usize) -> usize {
-        record::len(key_len, payload_len).max(CHUNK) + SLOTS_COST
+    /// What [`push`](Self::push) of such a record adds.
+    pub(crate) fn cost(&self, key_len: usize, payload_len: usize) -> usize {
+        let len = record::len(key_len, payload_len);
+        let chunk = if self.fits(len) { 0 } else { len.max(CHUNK) };
+        chunk + if self.slots.len().is_multiple_of(SLOTS) { SLOTS_COST } else { 0 }
+    }
+
+    fn fits(&self, len: usize) -> bool {
+        self.chunks.last().is_some_and(|chunk| chunk.capacity() - chunk.len() >= len)
     }
 
     /// Adds a record whose payload is the concatenation of `payload`.
     pub(crate) fn push(&mut self, key: &[u8], payload: &[&[u8]]) {
         let payload_len = payload.iter().map(|p| p.len()).sum();
         let len = record::len(key.len(), payload_len);
-        let fits = self.chunks.last().is_some_and(|c| c.capacity() - c.len() >= len);
-        if !fits {
-            self.permit.resize(self.permit.bytes() + len.max(CHUNK));
-            self.chunks.push(Vec::with_capacity(len.max(CHUNK)));
+        let cost = self.cost(key.len(), payload_len);
+        if cost > 0 {
+            self.permit.resize(self.permit.bytes() + cost);
         }
-        if self.slots.len().is_multiple_of(SLOTS) {
-            self.permit.resize(self.permit.bytes() + SLOTS_COST);
+        if !self.fits(len) {
+            self.chunks.push(Vec::with_capacity(len.max(CHUNK)));
         }
         self.note_common_prefix(key);
         let at = self.chunks.len() - 1;

@@ -28,7 +28,7 @@ impl<const N: usize> Sorter<N> {
     /// # Errors
     /// What spilling says.
     pub(crate) fn push(&mut self, kind: usize, key: &[u8], payload: &[&[u8]]) -> io::Result<()> {
-        let cost = Buffer::cost(key.len(), payload.iter().map(|p| p.len()).sum());
+        let cost = self.buffers[kind].cost(key.len(), payload.iter().map(|p| p.len()).sum());
         let used: usize = self.buffers.iter().map(Buffer::bytes).sum();
         if used + cost > self.limit {
             self.spill_until(self.limit.saturating_sub(cost))?;
