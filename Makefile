@@ -12,9 +12,11 @@ help: ## this list
 setup: ## install what the build needs (Debian), or say what is missing
 	@.ci/setup
 
-build: setup ## the node example, the demo and the logtide command
+# The same crates and features in every call: another selection has other features in bindgen's dependencies, and with
+# them another RocksDB to compile.
+build: setup ## the demo and the logtide command
 	@echo "building (RocksDB takes about 15 minutes the first time; target: $(CARGO_TARGET_DIR))"
-	$(CARGO) build --locked -p logtide-cli -p logtide-examples
+	$(CARGO) build --locked --workspace --all-features --bins
 
 demo: build ## back up a live cluster, break it, restore to the moment before, prove it (under 5 minutes once built)
 	@PATH="$(BIN):$$PATH" $(BIN)/demo
