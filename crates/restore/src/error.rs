@@ -139,6 +139,19 @@ pub enum RestoreError {
         /// Their commit ts.
         commit_ts: Ts,
     },
+    /// Several values of one version, and nothing in the log that tells which was committed.
+    #[error(
+        "the log has different values of key {key} at start ts {start_ts}, committed at {commit_ts}, and does not tell \
+         which is the committed one"
+    )]
+    AmbiguousValue {
+        /// The raw key.
+        key: KeyText,
+        /// Where the values are in the default column family.
+        start_ts: Ts,
+        /// The commit that refers to them.
+        commit_ts: Ts,
+    },
     /// A record that is none.
     #[error("the record of key {key} at ts {ts} is malformed: {cause}")]
     Malformed {
@@ -218,7 +231,9 @@ impl Diagnose for RestoreError {
             E::Damaged { source, .. } | E::Metadata(source) => source.code(),
             E::Missing { .. } | E::Storage { .. } | E::Local { .. } | E::Engine { .. } | E::Output(_) => ErrorCode::Io,
             E::Contradiction { .. } | E::BadRecord { .. } | E::BadData { .. } => ErrorCode::MalformedMetadata,
-            E::MissingValue { .. } | E::Conflict { .. } | E::Malformed { .. } => ErrorCode::MalformedMetadata,
+            E::MissingValue { .. } | E::AmbiguousValue { .. } | E::Conflict { .. } | E::Malformed { .. } => {
+                ErrorCode::MalformedMetadata
+            }
             E::Memory { .. } => ErrorCode::OutOfQuota,
             E::Migrated { .. } => ErrorCode::Config,
             E::Worker(_) | E::Cancelled => ErrorCode::Unknown,
@@ -232,7 +247,9 @@ impl Diagnose for RestoreError {
             E::Identity(e) => e.class(),
             E::Damaged { source, .. } | E::Metadata(source) => source.class(),
             E::Missing { .. } | E::Contradiction { .. } | E::BadRecord { .. } | E::BadData { .. } => Class::Corrupt,
-            E::MissingValue { .. } | E::Conflict { .. } | E::Malformed { .. } => Class::Corrupt,
+            E::MissingValue { .. } | E::AmbiguousValue { .. } | E::Conflict { .. } | E::Malformed { .. } => {
+                Class::Corrupt
+            }
             E::Cancelled => Class::Cancelled,
             _ => Class::Fatal,
         }

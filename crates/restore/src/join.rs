@@ -10,7 +10,7 @@ use std::cmp::Ordering;
 use std::path::Path;
 
 use logtide_model::codec::{CodecError, encode_var_u64, take_u8, take_var_u64};
-use logtide_model::mvcc::{Write, WriteKind};
+use logtide_model::mvcc::Write;
 use logtide_model::{Cf, MemoryBudget, Permit, Ts, append_ts, split_ts};
 
 use crate::RestoreError;
@@ -18,7 +18,7 @@ use crate::error::KeyText;
 use crate::fetch::spill;
 use crate::meter::Meter;
 use crate::origin::Origin;
-use crate::resolve::{default_order, write_order};
+use crate::resolve::{Candidates, Testimony, Witnesses, write_order};
 use crate::sort::{Merge, Sorter, record_len};
 use crate::summary::Counts;
 
@@ -32,9 +32,6 @@ pub(crate) const DEFAULTS: usize = 1;
 const REFERENCE: u8 = 0;
 /// First payload byte of a value.
 pub(crate) const VALUE: u8 = 1;
-
-/// More stores than this that logged the same commit tell nothing new.
-const MAX_STORES: usize = 8;
 
 /// Where the joined records go, in key order within a column family.
 pub(crate) trait Sink {
@@ -64,38 +61,38 @@ pub(crate) struct Scratch {
 /// Progress is told after so many bytes.
 const TELL: u64 = 64 << 10;
 
-/// The winner among the records of one version, as far as they were seen.
+/// The records of one version, as far as they were seen: the winner of write records, or candidates for the value.
 struct Version {
     key: Vec<u8>,
-    value: Vec<u8>,
-    /// Stores that logged the commit.
-    stores: Vec<u64>,
+    write: Vec<u8>,
+    witnesses: Witnesses,
+    values: Candidates,
     permit: Permit,
 }
 
 impl Version {
     fn new(budget: &MemoryBudget) -> Self {
-        Version { key: Vec::new(), value: Vec::new(), stores: Vec::new(), permit: budget.force_acquire(0) }
+        let (key, write, permit) = (Vec::new(), Vec::new(), budget.force_acquire(0));
+        Version { key, write, witnesses: Witnesses::default(), values: Candidates::default(), permit }
     }
 
     fn begin(&mut self, key: &[u8]) {
         self.key.clear();
         self.key.extend_from_slice(key);
-        self.value.clear();
-        self.stores.clear();
+        self.write.clear();
+        self.witnesses.clear();
+        self.values.clear();
     }
 
-    fn set_value(&mut self, value: &[u8]) {
-        self.value.clear();
-        self.value.extend_from_slice(value);
-        if self.value.capacity() > self.permit.bytes() {
-            self.permit.resize(self.value.capacity());
-        }
+    fn set_write(&mut self, write: &[u8]) {
+        self.write.clear();
+        self.write.extend_from_slice(write);
     }
 
-    fn logged_by(&mut self, store: u64) {
-        if self.stores.len() < MAX_STORES && !self.stores.contains(&store) {
-            self.stores.push(store);
+    fn add_value(&mut self, origin: Origin, value: &[u8]) {
+        self.values.add(origin, value);
+        if self.values.memory() != self.permit.bytes() {
+            self.permit.resize(self.values.memory());
         }
     }
 }
@@ -132,7 +129,7 @@ impl<S: Sink> Join<'_, S> {
     }
 
     fn put_write(&mut self, version: &Version, references: &mut Sorter<1>) -> Result<(), RestoreError> {
-        let write = Write::parse(&version.value).map_err(|e| Fault::Codec(e).of(&version.key))?;
+        let write = Write::parse(&version.write).map_err(|e| Fault::Codec(e).of(&version.key))?;
         if write.needs_default() {
             let (user, commit_ts) = split_ts(&version.key).map_err(|e| Fault::Codec(e).of(&version.key))?;
             let Scratch { key, payload, expected, .. } = &mut self.scratch;
@@ -142,12 +139,14 @@ impl<S: Sink> Join<'_, S> {
             payload.clear();
             payload.push(REFERENCE);
             encode_var_u64(commit_ts.get(), payload);
-            version.stores.iter().for_each(|store| encode_var_u64(*store, payload));
+            for (store, testimony) in version.witnesses.iter() {
+                encode_var_u64(store << 1 | u64::from(testimony == Testimony::Commit), payload);
+            }
             *expected += record_len(key.len(), payload.len()) as u64;
             references.push(0, key, &[&payload[..]]).map_err(|e| spill(self.temp_dir, e))?;
         }
         self.counts.writes += 1;
-        self.put(Cf::Write, &version.key, &version.value)
+        self.put(Cf::Write, &version.key, &version.write)
     }
 
     /// Walks over references and values: each value that is referred to goes to the sink.
@@ -155,29 +154,34 @@ impl<S: Sink> Join<'_, S> {
         let mut version = Version::new(self.budget);
         while let Some(key) = merge.key() {
             version.begin(key);
-            let (mut commit, mut best, mut values) = (None, None, 0);
+            let (mut commit, mut values) = (None, 0);
             while merge.key() == Some(&version.key[..]) {
                 let payload = merge.payload().map_err(|e| spill(self.temp_dir, e))?;
                 self.scratch.done.0 += record_len(version.key.len(), payload.len()) as u64;
                 self.scratch.done.1 += 1;
-                let kind = add_default(&mut version, payload, &mut commit, &mut best);
+                let kind = add_default(&mut version, payload, &mut commit);
                 values += u64::from(kind.map_err(|e| Fault::Codec(e).of(&version.key))? == VALUE);
                 merge.advance().map_err(|e| spill(self.temp_dir, e))?;
             }
-            match (commit, best) {
-                (None, _) => self.counts.dropped.unreferenced_values += values,
-                (Some(commit_ts), None) => return Err(missing_value(&version.key, commit_ts)),
-                (Some(_), Some(_)) => {
-                    self.counts.dropped.duplicates += values - 1;
-                    self.counts.values += 1;
-                    self.put(Cf::Default, &version.key, &version.value)?;
-                }
+            match commit {
+                None => self.counts.dropped.unreferenced_values += values,
+                Some(commit_ts) => self.put_value(&version, commit_ts, values)?,
             }
             if self.scratch.done.0 >= TELL {
                 self.tell()?;
             }
         }
         self.tell()
+    }
+
+    /// Writes a value that the commit at `commit_ts` refers to, the best of `candidates`.
+    fn put_value(&mut self, version: &Version, commit_ts: Ts, candidates: u64) -> Result<(), RestoreError> {
+        let chosen = version.values.choose(&version.witnesses);
+        let value = chosen.map_err(|_| ambiguous(&version.key, commit_ts))?;
+        let value = value.ok_or_else(|| missing_value(&version.key, commit_ts))?;
+        self.counts.dropped.duplicates += candidates - 1;
+        self.counts.values += 1;
+        self.put(Cf::Default, &version.key, value)
     }
 
     fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {
@@ -213,53 +217,41 @@ fn missing_value(key: &[u8], commit_ts: Ts) -> RestoreError {
     RestoreError::MissingValue { key: KeyText::of_versioned(key), start_ts, commit_ts }
 }
 
+fn ambiguous(key: &[u8], commit_ts: Ts) -> RestoreError {
+    let start_ts = split_ts(key).map(|(_, ts)| ts).unwrap_or_default();
+    RestoreError::AmbiguousValue { key: KeyText::of_versioned(key), start_ts, commit_ts }
+}
+
 /// Lets a write record compete.
 fn add_write(version: &mut Version, mut payload: &[u8], first: bool) -> Result<(), Fault> {
     let store = take_var_u64(&mut payload)?;
+    let new = Write::parse(payload)?;
+    version.witnesses.add(store, Testimony::of(&new));
     if first {
-        version.set_value(payload);
-    } else if version.value != payload {
-        let (held, new) = (Write::parse(&version.value)?, Write::parse(payload)?);
-        let order = write_order((&new, payload), (&held, &version.value)).map_err(|_| Fault::Irreconcilable)?;
-        let commit_over_rollback = held.kind == WriteKind::Rollback && new.kind != WriteKind::Rollback;
-        let rollback_under_commit = held.kind != WriteKind::Rollback && new.kind == WriteKind::Rollback;
-        if commit_over_rollback {
-            version.stores.clear();
-        }
+        version.set_write(payload);
+    } else if version.write != payload {
+        let held = Write::parse(&version.write)?;
+        let order = write_order((&new, payload), (&held, &version.write)).map_err(|_| Fault::Irreconcilable)?;
         if order == Ordering::Greater {
-            version.set_value(payload);
-        }
-        if rollback_under_commit {
-            return Ok(());
+            version.set_write(payload);
         }
     }
-    version.logged_by(store);
     Ok(())
 }
 
 /// Lets a value compete, or notes a reference; which of the two it was.
-fn add_default(
-    version: &mut Version,
-    mut payload: &[u8],
-    commit: &mut Option<Ts>,
-    best: &mut Option<Origin>,
-) -> Result<u8, CodecError> {
+fn add_default(version: &mut Version, mut payload: &[u8], commit: &mut Option<Ts>) -> Result<u8, CodecError> {
     let kind = take_u8(&mut payload)?;
     if kind == REFERENCE {
         *commit = Some(Ts::new(take_var_u64(&mut payload)?));
         while !payload.is_empty() {
-            let store = take_var_u64(&mut payload)?;
-            version.logged_by(store);
+            let witness = take_var_u64(&mut payload)?;
+            let testimony = if witness & 1 == 1 { Testimony::Commit } else { Testimony::Rewritten };
+            version.witnesses.add(witness >> 1, testimony);
         }
-        return Ok(kind);
-    }
-    if commit.is_none() {
-        return Ok(kind);
-    }
-    let origin = Origin::take(&mut payload)?;
-    if best.is_none_or(|held| default_order(&origin, &held, &version.stores) == Ordering::Greater) {
-        version.set_value(payload);
-        *best = Some(origin);
+    } else if commit.is_some() {
+        let origin = Origin::take(&mut payload)?;
+        version.add_value(origin, payload);
     }
     Ok(kind)
 }
@@ -270,6 +262,7 @@ mod tests {
     use crate::origin::FileOrigin;
     use crate::sort::{Runs, Sorter};
     use logtide_model::encode_raw_key;
+    use logtide_model::mvcc::WriteKind;
     use proptest::prelude::*;
     use std::sync::Arc;
 

@@ -2,9 +2,8 @@
 //!
 //! A transaction may write the value of one key several times (pipelined flushes, retried prewrites), and the log
 //! then holds several default-CF records of equal key and ts. The last one counts. What "last" means is known within
-//! one store: its generations are ordered, and so are the records of a generation. Between stores only the flush ts
-//! is left, and it says little (a deposed leader may flush after its successor): so the *stores that logged the
-//! commit* are asked first, see [`crate::resolve`].
+//! one store: its generations are ordered, and so are the records of a generation. Which store to believe is decided in
+//! [`crate::resolve`].
 
 use std::cmp::Ordering;
 
@@ -62,15 +61,11 @@ impl Origin {
         Ok(Origin { file, record: next()? })
     }
 
-    /// The order of application. Exact within a store; between stores by flush ts, then by store.
+    /// The order in which a store applied two records of one key. A flush ts counts only where the writer does not tell
+    /// its generations apart: after a restart it may be smaller.
     pub(crate) fn order(&self, other: &Origin) -> Ordering {
-        let (a, b) = (&self.file, &other.file);
-        let between = || a.flush_ts.cmp(&b.flush_ts).then(a.store.cmp(&b.store));
-        let within = || {
-            let of = |o: &FileOrigin| (o.boot, o.generation, o.flush_ts, o.version, o.file);
-            of(a).cmp(&of(b)).then(self.record.cmp(&other.record))
-        };
-        if a.store == b.store { within() } else { between() }
+        let of = |o: &FileOrigin| (o.boot, o.generation, o.flush_ts, o.version, o.file);
+        of(&self.file).cmp(&of(&other.file)).then(self.record.cmp(&other.record))
     }
 }
 
@@ -88,8 +83,7 @@ mod tests {
     fn a_boot_counts_more_than_a_flush_ts() {
         let (old, new) = (origin([1, 102, 1, 9, 1, 0, 0]), origin([1, 100, 2, 1, 1, 0, 0]));
         assert_eq!(old.order(&new), Ordering::Less);
-        let other_store = origin([2, 101, 1, 1, 1, 0, 0]);
-        assert_eq!(other_store.order(&new), Ordering::Greater);
+        assert_eq!(origin([1, 102, 0, 0, 1, 0, 0]).order(&origin([1, 100, 0, 0, 9, 9, 9])), Ordering::Greater);
     }
 
     proptest! {

@@ -7,9 +7,10 @@
 //! out of a sound cluster and is an error, not a choice. This is the rule of TiKV's compactor
 //! (`reference/log-backup-format.md` §14), extended to committed deletes and lock records.
 //!
-//! **Default CF.** The last value that the transaction wrote counts. A store that logged the commit record also logged
-//! the value that was committed, as its last one (it observed both, or its scan emitted both): so candidates of such
-//! stores win, the latest in that store's order; only if there is none, the latest by flush ts.
+//! **Default CF.** The last value that the transaction wrote counts. Within a store "last" is known
+//! ([`crate::origin`]); between stores time says nothing (a deposed leader may flush after its successor). So stores are
+//! asked by what they [`Testimony`] about: one that logged the commit itself logged the committed value too, as its last
+//! (it observed both, or its scan emitted both). All such stores must agree; if not, the log is refused.
 
 use std::cmp::Ordering;
 
@@ -44,11 +45,100 @@ pub(crate) fn write_order(
     Ok(ra.cmp(&rb).then_with(|| a_bytes.cmp(b_bytes)))
 }
 
-/// Compares two values of one key and start ts: `Greater` means that `a` counts. `committed_by` are the stores that
-/// logged the commit.
-pub(crate) fn default_order(a: &Origin, b: &Origin, committed_by: &[u64]) -> Ordering {
-    let logged_commit = |o: &Origin| committed_by.contains(&o.file.store);
-    logged_commit(a).cmp(&logged_commit(b)).then_with(|| a.order(b))
+/// What a store can tell about a committed value, from the write records that it logged. The best one is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Testimony {
+    /// It did not log the commit: it may have seen an earlier value only.
+    None,
+    /// It logged the commit as rewritten for an overlapped rollback: either its scan found it so, with its value; or it
+    /// led when the commit, long made elsewhere, was marked, and tells nothing about the value.
+    Rewritten,
+    /// It logged the commit as it was made.
+    Commit,
+}
+
+impl Testimony {
+    /// Of a write record. A commit never writes a fence; the mark of an overlapped rollback always does (zero for none).
+    pub(crate) fn of(write: &Write<'_>) -> Self {
+        match write.kind {
+            WriteKind::Rollback => Testimony::None,
+            _ if write.gc_fence.is_some() => Testimony::Rewritten,
+            _ => Testimony::Commit,
+        }
+    }
+}
+
+/// What stores can tell about one committed value.
+#[derive(Debug, Default)]
+pub(crate) struct Witnesses(Vec<(u64, Testimony)>);
+
+impl Witnesses {
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(crate) fn add(&mut self, store: u64, testimony: Testimony) {
+        match self.0.iter_mut().find(|(of, _)| *of == store) {
+            Some((_, known)) => *known = testimony.max(*known),
+            None if testimony > Testimony::None => self.0.push((store, testimony)),
+            None => {}
+        }
+    }
+
+    pub(crate) fn of(&self, store: u64) -> Testimony {
+        self.0.iter().find(|(of, _)| *of == store).map_or(Testimony::None, |(_, testimony)| *testimony)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, Testimony)> + '_ {
+        self.0.iter().copied()
+    }
+}
+
+/// The last value of each store for one key and start ts.
+#[derive(Debug, Default)]
+pub(crate) struct Candidates {
+    held: Vec<(Origin, Vec<u8>)>,
+    /// Entries of `held` in use; the others keep their buffers.
+    used: usize,
+}
+
+impl Candidates {
+    pub(crate) fn clear(&mut self) {
+        self.used = 0;
+    }
+
+    /// Bytes of memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.held.iter().map(|(_, value)| value.capacity()).sum()
+    }
+
+    pub(crate) fn add(&mut self, origin: Origin, value: &[u8]) {
+        let known = self.held[..self.used].iter().position(|(of, _)| of.file.store == origin.file.store);
+        let at = known.unwrap_or(self.used);
+        if known.is_some_and(|at| self.held[at].0.order(&origin) == Ordering::Greater) {
+            return;
+        }
+        if at == self.held.len() {
+            self.held.push((origin, Vec::new()));
+        }
+        self.used = self.used.max(at + 1);
+        let (held, bytes) = &mut self.held[at];
+        *held = origin;
+        bytes.clear();
+        bytes.extend_from_slice(value);
+    }
+
+    /// The value that counts; `None` if there is none at all.
+    ///
+    /// # Errors
+    /// [`Irreconcilable`] if stores that are to be believed equally say different things.
+    pub(crate) fn choose(&self, witnesses: &Witnesses) -> Result<Option<&[u8]>, Irreconcilable> {
+        let held = || self.held[..self.used].iter().map(|(o, value)| (witnesses.of(o.file.store), &value[..]));
+        let Some(best) = held().map(|(testimony, _)| testimony).max() else { return Ok(None) };
+        let mut believed = held().filter(|(testimony, _)| *testimony == best).map(|(_, value)| value);
+        let first = believed.next();
+        if believed.any(|value| Some(value) != first) { Err(Irreconcilable) } else { Ok(first) }
+    }
 }
 
 #[cfg(test)]
@@ -95,15 +185,37 @@ mod tests {
         }
     }
 
+    fn at(store: u64, generation: u64) -> Origin {
+        let file = FileOrigin { store, flush_ts: 0, boot: 1, generation, version: 1, file: 0 };
+        Origin { file, record: 0 }
+    }
+
+    fn choose(values: &[(u64, u64, &str)], stores: &[(u64, Testimony)]) -> Result<Option<String>, Irreconcilable> {
+        let (mut candidates, mut witnesses) = (Candidates::default(), Witnesses::default());
+        candidates.add(at(99, 1), b"of the key before, which is cleared");
+        candidates.clear();
+        values.iter().for_each(|(store, generation, value)| candidates.add(at(*store, *generation), value.as_bytes()));
+        stores.iter().for_each(|(store, testimony)| witnesses.add(*store, *testimony));
+        candidates.choose(&witnesses).map(|v| v.map(|v| String::from_utf8_lossy(v).into_owned()))
+    }
+
     #[test]
     fn the_store_of_the_commit_knows_the_value() {
-        let at = |store, flush_ts| Origin {
-            file: FileOrigin { store, flush_ts, boot: 1, generation: flush_ts, version: 1, file: 0 },
-            record: 0,
-        };
-        let (deposed_but_late, successor) = (at(1, 100), at(2, 90));
-        assert_eq!(default_order(&successor, &deposed_but_late, &[2]), Ordering::Greater);
-        assert_eq!(default_order(&successor, &deposed_but_late, &[]), Ordering::Less);
-        assert_eq!(default_order(&at(2, 91), &successor, &[2]), Ordering::Greater);
+        use Testimony::{Commit, Rewritten};
+        let ok = |value: &str| Ok(Some(value.to_owned()));
+        assert_eq!(choose(&[(1, 9, "draft"), (2, 1, "last")], &[(2, Commit)]), ok("last"));
+        assert_eq!(choose(&[(1, 9, "draft"), (2, 1, "last")], &[(1, Rewritten), (2, Commit)]), ok("last"));
+        assert_eq!(choose(&[(2, 2, "last"), (2, 1, "draft"), (1, 1, "x")], &[(2, Rewritten)]), ok("last"));
+        assert_eq!(choose(&[(2, 1, "same"), (1, 1, "same")], &[(3, Commit)]), ok("same"));
+        assert_eq!(choose(&[], &[(3, Commit)]), Ok(None));
+    }
+
+    #[test]
+    fn witnesses_that_disagree_are_refused() {
+        use Testimony::{Commit, None, Rewritten};
+        for testimony in [None, Rewritten, Commit] {
+            let stores = [(1, testimony), (2, testimony)];
+            assert_eq!(choose(&[(1, 1, "a"), (2, 1, "b")], &stores), Err(Irreconcilable));
+        }
     }
 }

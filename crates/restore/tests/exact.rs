@@ -49,6 +49,15 @@ proptest! {
     }
 }
 
+/// Found by the property: a store that had seen an early value marked a commit of another store.
+#[test]
+fn histories_that_once_failed() {
+    let history = Cluster::run(17_597_066_242_498_979_858, 320);
+    let span = history.checkpoint - history.start;
+    assert_exact(&history, history.start + (span as f64 * 0.199_783_888_803_232_5) as u64, 0);
+    assert_exact(&history, history.checkpoint, 0);
+}
+
 /// The property means something only if the histories hold what is hard.
 #[test]
 fn the_histories_hold_what_is_hard() {
@@ -162,6 +171,31 @@ fn a_deposed_store_that_flushes_late_does_not_win() {
         (1, 1, 90, vec![value(b"k", 10, b"first draft")]),
     ];
     assert_eq!(restored(&all, 100).unwrap()[&b"k"[..]], b"committed");
+}
+
+#[test]
+fn a_store_that_only_marked_the_commit_does_not_know_its_value() {
+    let mut write = Write::new(WriteKind::Put, Ts::new(10), None);
+    write.overlapped_rollback = true;
+    write.gc_fence = Some(Ts::ZERO);
+    let marked = entry(Cf::Write, EntryKind::Put, b"k", 20, write.to_bytes());
+    let all = vec![
+        (1, 1, 30, vec![value(b"k", 10, b"first draft")]),
+        (2, 1, 40, vec![value(b"k", 10, b"committed"), commit(b"k", 10, 20)]),
+        (1, 2, 90, vec![marked]),
+    ];
+    assert_eq!(restored(&all, 100).unwrap()[&b"k"[..]], b"committed");
+}
+
+#[test]
+fn a_value_that_nobody_can_vouch_for_is_an_error() {
+    let all = vec![
+        (1, 1, 30, vec![value(b"key", 10, b"a")]),
+        (2, 1, 40, vec![value(b"key", 10, b"b")]),
+        (3, 1, 50, vec![commit(b"key", 10, 20)]),
+    ];
+    let error = restored(&all, 100).unwrap_err();
+    assert!(matches!(error, RestoreError::AmbiguousValue { .. }) && error.to_string().contains("6b6579"), "{error}");
 }
 
 #[test]
