@@ -6,8 +6,8 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use crate::{
-    ApplyBatch, Cf, Class, Diagnose, ErrorCode, KeyRange, Region, RegionChange, RegionEpoch, RegionId, Role, StoreId,
-    Term, Ts,
+    ApplyBatch, Cf, Class, Diagnose, ErrorCode, KeyRange, Op, Region, RegionChange, RegionEpoch, RegionId, Role,
+    StoreId, Term, Ts,
 };
 
 /// What the host calls: register one with the raft store, on the threads that apply entries.
@@ -77,11 +77,40 @@ pub trait Host: Send + Sync {
     /// [`HostError::GcPassed`] if it is too late; [`HostError::Unavailable`].
     fn hold_gc(&self, owner: &str, ts: Option<Ts>, ttl: Duration) -> Result<(), HostError>;
 
-    /// Entries of the region's raft log from `from_index` on, as far as they are applied and still there; `None` where
-    /// the host does not offer it.
-    fn raft_log(&self, _region_id: RegionId, _from_index: u64) -> Option<Box<dyn Iterator<Item = Bytes> + Send>> {
-        None
+    /// What the entries `from..=through` of a region's raft log did when they were applied, for a catch-up without a scan.
+    ///
+    /// Effects only: an entry that was refused at apply (or never applied, or overwritten) yields no ops, and advances
+    /// the index. The batches are contiguous from `from` to `through`; all of them were applied while the region had
+    /// `version`. `Ok(None)` where that cannot be promised: the host keeps no such log, it begins after `from`, the
+    /// region has another version, or had one when `from` was applied. (Then the caller scans.)
+    ///
+    /// # Errors
+    /// [`HostError::RegionNotFound`]; [`HostError::Unavailable`] if the log cannot be read now.
+    fn raft_log(
+        &self,
+        _region_id: RegionId,
+        _version: u64,
+        _from: u64,
+        _through: u64,
+    ) -> Result<Option<Box<dyn LogEntries>>, HostError> {
+        Ok(None)
     }
+}
+
+/// Applied entries, in index order; see [`Host::raft_log`]. An error ends them: what came before it stands.
+pub trait LogEntries: Iterator<Item = Result<LogBatch, HostError>> + Send {}
+
+impl<T: Iterator<Item = Result<LogBatch, HostError>> + Send> LogEntries for T {}
+
+/// What consecutive applied entries did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogBatch {
+    /// Index of the first entry.
+    pub first_index: u64,
+    /// Index of the last entry.
+    pub last_index: u64,
+    /// The changes, in order.
+    pub ops: Vec<Op>,
 }
 
 /// A region of this store, as [`Host::regions`] lists it.
