@@ -28,6 +28,7 @@ impl Core {
                 Some(Step::Publish(publish)) => self.publish(publish).await,
                 Some(Step::Commit(commit)) => self.commit(commit).await,
                 None => tokio::select! {
+                    biased;
                     () = stop.stopped() => return,
                     // It keeps a call that came since the last step was looked for.
                     () = self.turn.notified() => {}
@@ -109,7 +110,7 @@ impl Core {
 
     async fn try_publish(&self, job: &Job) -> Result<(), PublishError> {
         let (publisher, publication) = (self.publisher.clone(), job.publication.clone());
-        match self.runtime.spawn_blocking(move || publisher.publish(&publication)).await {
+        match self.offload(move || publisher.publish(&publication)).await {
             Ok(answer) => answer,
             Err(e) => Err(PublishError::Unavailable { cause: e.to_string(), retry_after: None }),
         }
@@ -123,7 +124,7 @@ impl Core {
         let (mut took, submitted) = (job.took, job.submitted);
         let began = Instant::now();
         // A panic while a file is removed would leave the file, and nothing else.
-        let _ = self.runtime.spawn_blocking(move || drop(job)).await;
+        let _ = self.offload(move || drop(job)).await;
         took.clear_temp_files = began.elapsed();
         took.total = submitted.elapsed();
         Flushed { generation, objects, bytes, took }

@@ -68,7 +68,7 @@ impl Expected {
         let Some(part) = self.rest.next() else { return Ok(false) };
         // At most two blocks: accounted, but not waited for, as the caller may hold memory itself.
         let _memory = uploader.gate.account(part.cost);
-        self.bytes = read(part, upload.spools.clone()).await?.concat().into();
+        self.bytes = read(part, upload.spools.clone(), uploader.config.blocking).await?.concat().into();
         Ok(true)
     }
 }

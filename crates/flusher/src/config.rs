@@ -5,6 +5,8 @@ use std::time::Duration;
 use logtide_checkpoint::Backoff;
 use logtide_model::MemoryBudget;
 
+use crate::Blocking;
+
 /// The smallest part that every storage takes (S3: all parts but the last have at least 5 MiB).
 const LEAST_PART: usize = 5 << 20;
 
@@ -27,6 +29,8 @@ pub struct FlushConfig {
     /// How long a request may take before it is given up and repeated; it doubles with every failure in a row, up to 32
     /// times. Default: 2 min.
     pub request_timeout: Duration,
+    /// Where work that blocks is done. Default: on the runtime's threads for it.
+    pub blocking: Blocking,
     /// How long to wait between tries. Default: 500 ms to 16 s.
     pub backoff: Backoff,
 }
@@ -40,6 +44,7 @@ impl Default for FlushConfig {
             part_size: 8 << 20,
             create_if_absent: false,
             request_timeout: Duration::from_secs(120),
+            blocking: Blocking::Threads,
             backoff: Backoff::default(),
         }
     }

@@ -11,6 +11,7 @@ use logtide_temp_file::SealedSpool;
 use object_store::ObjectStore;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinError;
 
 use crate::plan::{ObjectPlan, Plan};
 use crate::retry::Lost;
@@ -162,7 +163,7 @@ impl Core {
         let publication = Arc::new(generation.take_publication());
         let limit = self.uploader.config.file_size_limit;
         // Tens of thousands of blocks take a while.
-        let planned = self.runtime.spawn_blocking(move || (Plan::new(&generation, limit), generation.spools));
+        let planned = self.offload(move || (Plan::new(&generation, limit), generation.spools));
         let (plan, spools) = match planned.await {
             Ok(planned) => planned,
             Err(e) => return Err(self.poison(publication.generation, e.to_string())),
@@ -192,9 +193,17 @@ impl Core {
         Ok(())
     }
 
+    /// Does work that blocks.
+    pub(crate) async fn offload<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        self.uploader.config.blocking.run(&self.runtime, work).await
+    }
+
     /// Frees the spool of a generation: that removes files.
     pub(crate) fn free(&self, job: Job) {
-        self.runtime.spawn_blocking(move || drop(job));
+        self.uploader.config.blocking.leave(&self.runtime, move || drop(job));
     }
 
     /// The generation is lost: it and all later ones are discarded.

@@ -24,6 +24,7 @@
 //! cannot be read back, or an object of a planned name with other bytes, poisons the generation: it and all later ones are
 //! discarded, and the flusher takes no more (§15.12); earlier ones go on.
 
+mod blocking;
 mod commit;
 mod compare;
 mod config;
@@ -38,6 +39,7 @@ mod plan;
 mod retry;
 mod upload;
 
+pub use blocking::Blocking;
 pub use config::FlushConfig;
 pub use error::FlushError;
 pub use event::{FlushEvent, Flushed, ObjectKind, StageTimes};

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use logtide_temp_file::SealedSpool;
+use tokio::runtime::Handle;
 
+use crate::Blocking;
 use crate::plan::{BlockId, ObjectPlan, Piece};
 use crate::upload::Failure;
 
@@ -49,9 +51,9 @@ pub(crate) fn parts(object: &ObjectPlan, part_bytes: u64) -> Vec<Part> {
 }
 
 /// Reads a part, on a thread that may block.
-pub(crate) async fn read(part: Part, spools: Arc<Vec<SealedSpool>>) -> Result<Vec<Bytes>, Failure> {
+pub(crate) async fn read(part: Part, spools: Arc<Vec<SealedSpool>>, blocking: Blocking) -> Result<Vec<Bytes>, Failure> {
     let read = move || part.slices.iter().map(|slice| read_slice(slice, &spools)).collect();
-    match tokio::task::spawn_blocking(read).await {
+    match blocking.run(&Handle::current(), read).await {
         Ok(bytes) => bytes,
         Err(e) => Err(Failure::Again(e.to_string())),
     }
@@ -86,7 +88,7 @@ mod tests {
         {
             let mut read_back = Vec::new();
             for part in parts(&object, part_bytes) {
-                let bytes = read(part, Arc::default()).await.unwrap().concat();
+                let bytes = read(part, Arc::default(), Blocking::InPlace).await.unwrap().concat();
                 read_back.push(String::from_utf8(bytes).unwrap());
             }
             assert_eq!(read_back, expected);

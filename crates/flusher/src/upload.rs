@@ -198,7 +198,7 @@ impl Uploader {
     async fn load(&self, upload: &Upload<'_>, part: Part) -> Result<(PutPayload, Room), Failure> {
         let loading = async {
             let memory = if part.cost > 0 { Some(self.gate.acquire(part.cost).await) } else { None };
-            let bytes = read(part, upload.spools.clone()).await?;
+            let bytes = read(part, upload.spools.clone(), self.config.blocking).await?;
             let slot = self.slots.clone().acquire_owned().await.map_err(|e| Failure::Again(e.to_string()))?;
             Ok((bytes.into_iter().collect(), Room { _slot: slot, _memory: memory }))
         };

@@ -4,20 +4,25 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use crossbeam_channel::Receiver;
 use logtide_coordinator::{DirectoryStore, Store, Tasks};
+use logtide_flusher::Blocking;
 use logtide_initial_scan::{RateLimiter, Scanner};
+use logtide_model::message::ShardMessage;
 use logtide_model::{Host, MemoryBudget};
 use logtide_observer::{Observer, ObserverConfig};
 use logtide_shard::{Shard, ShardConfig};
+use logtide_storage::{Storage, StorageError};
 use prometheus::Registry;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 use crate::executor::Executor;
-use crate::flushing::Flushing;
+use crate::flushing::{Flushing, Opener};
 use crate::metrics::Metrics;
 use crate::node::{Node, StopFlag};
 use crate::scan_queue::ScanQueue;
-use crate::shards::ShardThread;
+use crate::shards::ShardWorker;
+use crate::stepped::Stepped;
 use crate::{Config, StartError, advance, heartbeat, scanners, supervisor};
 
 /// Bytes of records in a batch of an initial scan.
@@ -30,6 +35,7 @@ pub struct Builder {
     config: Config,
     registry: Registry,
     coordinator: Coordinator,
+    opener: Opener,
 }
 
 enum Coordinator {
@@ -76,7 +82,8 @@ impl Builder {
     /// cluster and the `logtide` command share.
     pub fn new(host: Arc<dyn Host>, coordinator: impl Into<PathBuf>) -> Self {
         let coordinator = Coordinator::Directory(coordinator.into());
-        Builder { host, config: Config::default(), registry: Registry::new(), coordinator }
+        let opener: Opener = Arc::new(logtide_storage::open);
+        Builder { host, config: Config::default(), registry: Registry::new(), coordinator, opener }
     }
 
     /// Uses another kind of coordinator.
@@ -97,12 +104,42 @@ impl Builder {
         self
     }
 
+    /// Opens the storages of tasks in another way than by [`logtide_storage::open`].
+    pub fn storages(mut self, open: impl Fn(&str) -> Result<Storage, StorageError> + Send + Sync + 'static) -> Self {
+        self.opener = Arc::new(open);
+        self
+    }
+
     /// Starts the threads. Tasks that exist begin at once, others when they are created.
     ///
     /// # Errors
     /// [`StartError`].
     pub fn start(self) -> Result<Executor, StartError> {
         self.config.validate()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("logtide-flush")
+            .enable_all()
+            .build()?;
+        let parts = self.build(runtime.handle().clone(), Blocking::Threads)?;
+        let (stop, scans) = (parts.node.stop.clone(), parts.scans.clone());
+        launch(parts, runtime).inspect_err(|_| {
+            stop.raise();
+            scans.close();
+        })
+    }
+
+    /// Builds a store's log backup that does nothing by itself, for simulations: see [`Stepped`]. What is asynchronous
+    /// runs on `runtime`, which should have one thread; limits are not checked, so that they can be tight.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn stepped(self, runtime: Handle) -> Result<Stepped, StartError> {
+        Ok(Stepped::new(self.build(runtime, Blocking::InPlace)?))
+    }
+
+    /// All parts that do not run by themselves.
+    fn build(self, runtime: Handle, blocking: Blocking) -> Result<Parts, StartError> {
         let spool = |e: &dyn std::fmt::Display| StartError::Spool {
             path: self.config.temp_path.display().to_string(),
             cause: e.to_string(),
@@ -116,11 +153,6 @@ impl Builder {
         };
         let metrics = Metrics::register(&self.registry)?;
         let budgets = Budgets::new(&self.config);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("logtide-flush")
-            .enable_all()
-            .build()?;
         let observer_config = ObserverConfig { shards: self.config.num_threads, memory: budgets.events.clone() };
         let (observer, queues) = Observer::new(observer_config);
         let node = Node {
@@ -138,45 +170,57 @@ impl Builder {
         if node.config.enable {
             node.metrics.enabled.inc();
         }
-        let (stop, scans) = (node.stop.clone(), Arc::new(ScanQueue::default()));
-        launch(node, budgets, queues, runtime, scans.clone()).inspect_err(|_| {
-            stop.raise();
-            scans.close();
-        })
+        let scans = Arc::<ScanQueue>::default();
+        let workers = queues.into_iter().enumerate().map(|(n, queue)| worker(&node, &budgets, &scans, n, queue));
+        let limiter = RateLimiter::new(node.config.initial_scan_rate_limit.as_u64());
+        let scanner = Scanner { limiter, memory: budgets.scan.clone(), batch_bytes: SCAN_BATCH };
+        let flushing = Flushing { runtime, memory: budgets.upload.clone(), blocking, opener: self.opener };
+        Ok(Parts { workers: workers.collect(), node, budgets, scans, scanner, flushing })
     }
 }
 
-fn launch(
-    node: Node,
-    budgets: Budgets,
-    queues: Vec<crossbeam_channel::Receiver<logtide_model::message::ShardMessage>>,
-    runtime: Runtime,
-    scans: Arc<ScanQueue>,
-) -> Result<Executor, StartError> {
-    let mut threads: Vec<JoinHandle<()>> = Vec::new();
-    for (number, queue) in queues.into_iter().enumerate() {
-        let config = ShardConfig {
-            shard: number,
-            spool_dir: node.config.temp_path.clone(),
-            spool_memory: budgets.spool.clone(),
-            block_size: usize::try_from(node.config.block_size.as_u64()).unwrap_or(usize::MAX),
-            lock_memory: budgets.locks.clone(),
-        };
-        let thread = ShardThread {
-            number,
-            shard: Shard::new(config),
-            queue,
-            board: node.shards.clone(),
-            scans: scans.clone(),
-            metrics: node.metrics.clone(),
-            stop: node.stop.clone(),
-        };
-        threads.push(thread.start()?);
+/// A store's log backup before anything runs.
+pub(crate) struct Parts {
+    pub(crate) node: Node,
+    pub(crate) budgets: Budgets,
+    pub(crate) workers: Vec<ShardWorker>,
+    pub(crate) scans: Arc<ScanQueue>,
+    pub(crate) scanner: Scanner,
+    pub(crate) flushing: Flushing,
+}
+
+fn worker(
+    node: &Node,
+    budgets: &Budgets,
+    scans: &Arc<ScanQueue>,
+    number: usize,
+    queue: Receiver<ShardMessage>,
+) -> ShardWorker {
+    let config = ShardConfig {
+        shard: number,
+        spool_dir: node.config.temp_path.clone(),
+        spool_memory: budgets.spool.clone(),
+        block_size: usize::try_from(node.config.block_size.as_u64()).unwrap_or(usize::MAX),
+        lock_memory: budgets.locks.clone(),
+    };
+    ShardWorker {
+        number,
+        shard: Shard::new(config),
+        queue,
+        board: node.shards.clone(),
+        scans: scans.clone(),
+        metrics: node.metrics.clone(),
     }
-    let limiter = RateLimiter::new(node.config.initial_scan_rate_limit.as_u64());
-    let scanner = Scanner { limiter, memory: budgets.scan.clone(), batch_bytes: SCAN_BATCH };
+}
+
+/// Threads: those that consume before those that produce.
+fn launch(parts: Parts, runtime: Runtime) -> Result<Executor, StartError> {
+    let Parts { node, budgets, workers, scans, scanner, flushing } = parts;
+    let mut threads: Vec<JoinHandle<()>> = Vec::new();
+    for worker in workers {
+        threads.push(worker.start(node.stop.clone())?);
+    }
     threads.extend(scanners::start(&node, &scanner, &scans)?);
-    let flushing = Flushing { runtime: runtime.handle().clone(), memory: budgets.upload.clone() };
     let supervisor = supervisor::start(&node, flushing)?;
     threads.push(advance::start(&node)?);
     threads.push(heartbeat::start(&node, budgets, scans.clone(), supervisor.board())?);

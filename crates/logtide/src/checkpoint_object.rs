@@ -1,13 +1,15 @@
 //! Keeps the checkpoint object of a storage up: what a restore goes by, which sees the storage alone.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use logtide_coordinator::Tasks;
+use logtide_flusher::Blocking;
 use logtide_model::{StoreId, Task, Ts};
 use logtide_storage::{CheckpointWriter, Storage};
 use tokio::runtime::Handle;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::metrics::Metrics;
@@ -26,13 +28,15 @@ pub(crate) struct CheckpointObject {
     task: Arc<Task>,
     store_id: StoreId,
     writer: CheckpointWriter,
+    blocking: Blocking,
 }
 
 impl CheckpointObject {
-    pub(crate) fn new(node: &Node, storage: Storage, task: Arc<Task>) -> Arc<Self> {
+    pub(crate) fn new(node: &Node, storage: Storage, task: Arc<Task>, blocking: Blocking) -> Arc<Self> {
         let store_id = node.host.store_id();
         let writer = CheckpointWriter::new(storage, store_id);
-        Arc::new(CheckpointObject { tasks: node.tasks.clone(), metrics: node.metrics.clone(), task, store_id, writer })
+        let (tasks, metrics) = (node.tasks.clone(), node.metrics.clone());
+        Arc::new(CheckpointObject { tasks, metrics, task, store_id, writer, blocking })
     }
 
     /// Keeps it up, until aborted.
@@ -49,22 +53,22 @@ impl CheckpointObject {
 
     /// The last word: waits a little until the global checkpoint has reached `stated` (other stores may hold it back),
     /// so that the storage alone knows what the last flush brought.
-    pub(crate) fn finish(self: &Arc<Self>, runtime: &Handle, stated: Option<Ts>) {
-        let stated = stated.unwrap_or(Ts::ZERO);
-        runtime.block_on(async {
+    pub(crate) fn finish(self: &Arc<Self>, runtime: &Handle, stated: Option<Ts>) -> JoinHandle<()> {
+        let (object, stated) = (self.clone(), stated.unwrap_or(Ts::ZERO));
+        runtime.spawn(async move {
             let begun = Instant::now();
-            let mut written = self.bring_up(Ts::ZERO).await;
+            let mut written = object.bring_up(Ts::ZERO).await;
             while written < stated && begun.elapsed() < LAST_WAIT {
                 tokio::time::sleep(INTERVAL / 10).await;
-                written = self.bring_up(written).await;
+                written = object.bring_up(written).await;
             }
-        });
+        })
     }
 
     /// Writes the global checkpoint if it is above `written`; what is written then.
     async fn bring_up(self: &Arc<Self>, written: Ts) -> Ts {
         let object = self.clone();
-        let read = spawn_blocking(move || object.tasks.global_checkpoint(&object.task.name)).await;
+        let read = self.offload(move || object.tasks.global_checkpoint(&object.task.name)).await;
         let Ok(Ok(Some(checkpoint))) = read else { return written };
         if checkpoint <= written {
             return written;
@@ -83,12 +87,15 @@ impl CheckpointObject {
         }
     }
 
+    async fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+        self.blocking.run(&Handle::current(), work).await
+    }
+
     /// TiDB's `br log status` shows this key.
     async fn tell(self: &Arc<Self>, checkpoint: Ts) {
         let object = self.clone();
-        let told =
-            spawn_blocking(move || object.tasks.set_storage_checkpoint(&object.task, object.store_id, checkpoint));
-        if let Ok(Err(error)) = told.await {
+        let tell = move || object.tasks.set_storage_checkpoint(&object.task, object.store_id, checkpoint);
+        if let Ok(Err(error)) = self.offload(tell).await {
             warn!(task = %self.task.name, %error, "the storage checkpoint is not told");
         }
     }

@@ -3,21 +3,33 @@
 use std::sync::Arc;
 
 use logtide_coordinator::TaskPublisher;
-use logtide_flusher::{FlushConfig, FlushEvent, Flusher, ObjectKind};
-use logtide_model::{Diagnose, MemoryBudget, Task};
-use logtide_storage::{Identity, Storage};
+use logtide_flusher::{Blocking, FlushConfig, FlushEvent, Flusher, ObjectKind};
+use logtide_model::{Diagnose, ErrorCode, MemoryBudget, Task};
+use logtide_storage::{Identity, Storage, StorageError};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::progress::TaskProgress;
 
-/// What flushers share: the runtime, and the memory for uploads.
+/// Opens a storage from its URL.
+pub(crate) type Opener = Arc<dyn Fn(&str) -> Result<Storage, StorageError> + Send + Sync>;
+
+/// What flushers share: the runtime, the memory for uploads, and the way to storages.
 #[derive(Clone)]
 pub(crate) struct Flushing {
     pub(crate) runtime: Handle,
     pub(crate) memory: MemoryBudget,
+    pub(crate) blocking: Blocking,
+    pub(crate) opener: Opener,
+}
+
+/// A storage that is this task's.
+pub(crate) struct Opened {
+    pub(crate) storage: Storage,
+    pub(crate) create_if_absent: bool,
 }
 
 /// Why a task cannot begin on this store; it is tried again.
@@ -32,41 +44,50 @@ impl NotReady {
         let message = if remedy.is_empty() { error.to_string() } else { format!("{error}; {remedy}") };
         NotReady { code: error.code().to_string(), message }
     }
+
+    /// The runtime went down before there was an answer.
+    pub(crate) fn gone() -> Self {
+        let message = "the storage was not looked at to the end; the store goes down".to_owned();
+        NotReady { code: ErrorCode::Io.to_string(), message }
+    }
 }
 
 impl Flushing {
     /// Opens the storage, checks that it is this task's, and what it can do.
-    pub(crate) fn open(&self, node: &Node, task: &Task) -> Result<(Storage, bool), NotReady> {
-        let storage = logtide_storage::open(&task.storage).map_err(|e| NotReady::of(&e))?;
+    pub(crate) fn open(&self, node: &Node, task: &Task) -> oneshot::Receiver<Result<Opened, NotReady>> {
+        let (sender, answer) = oneshot::channel();
         let identity = Identity::new(node.host.cluster_id(), task.name.clone(), task.incarnation, task.start_ts);
-        self.runtime.block_on(async {
-            let capabilities = logtide_storage::probe(&storage).await.map_err(|e| NotReady::of(&e))?;
-            logtide_storage::claim(&storage, &identity).await.map_err(|e| NotReady::of(&e))?;
-            Ok((storage.clone(), capabilities.create_if_absent))
-        })
+        let (opener, url) = (self.opener.clone(), task.storage.clone());
+        self.runtime.spawn(async move {
+            // Nobody has to listen.
+            let _ = sender.send(open(&opener, &url, &identity).await.map_err(|e| NotReady::of(&e)));
+        });
+        answer
     }
 
     /// A flusher for one boot epoch of the task.
-    pub(crate) fn flusher(
-        &self,
-        node: &Node,
-        storage: &Storage,
-        create_if_absent: bool,
-        progress: &Arc<TaskProgress>,
-    ) -> Flusher {
+    pub(crate) fn flusher(&self, node: &Node, opened: &Opened, progress: &Arc<TaskProgress>) -> Flusher {
         let config = FlushConfig {
             file_size_limit: node.config.file_size_limit.as_u64(),
             upload_concurrency: node.config.upload_concurrency,
             upload_memory: self.memory.clone(),
-            create_if_absent,
+            create_if_absent: opened.create_if_absent,
+            blocking: self.blocking,
             ..FlushConfig::default()
         };
         let (metrics, progress) = (node.metrics.clone(), progress.clone());
         let publisher = Arc::new(TaskPublisher::new(node.tasks.store().clone()));
-        Flusher::new(self.runtime.clone(), storage.store.clone(), publisher, config, move |event| {
+        Flusher::new(self.runtime.clone(), opened.storage.store.clone(), publisher, config, move |event| {
             tell(&metrics, &progress, &event)
         })
     }
+}
+
+async fn open(opener: &Opener, url: &str, identity: &Identity) -> Result<Opened, StorageError> {
+    let storage = opener(url)?;
+    let capabilities = logtide_storage::probe(&storage).await?;
+    logtide_storage::claim(&storage, identity).await?;
+    Ok(Opened { storage, create_if_absent: capabilities.create_if_absent })
 }
 
 fn tell(metrics: &Metrics, progress: &TaskProgress, event: &FlushEvent) {

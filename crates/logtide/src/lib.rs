@@ -4,7 +4,8 @@
 //! [observer](Executor::observer) with its raft store. Tasks are created with the `logtide` command, or through
 //! [`logtide_coordinator::Tasks`].
 //!
-//! This crate is the façade: it owns threads, wiring and the order of shutdown. The thinking is in the stages.
+//! This crate is the façade: it owns threads, wiring and the order of shutdown. The thinking is in the stages. Simulations
+//! drive the same parts without threads and clocks: [`Stepped`].
 
 mod advance;
 mod boot;
@@ -23,7 +24,9 @@ mod runner;
 mod scan_queue;
 mod scanners;
 mod shards;
+mod stepped;
 mod supervisor;
+mod task_life;
 mod task_thread;
 
 pub use builder::Builder;
@@ -31,3 +34,4 @@ pub use config::Config;
 pub use error::StartError;
 pub use executor::Executor;
 pub use logtide_model::{self as model, Host, RaftObserver};
+pub use stepped::Stepped;

@@ -1,24 +1,25 @@
 //! The runner of a task on this store: it decides when to seal, takes the barrier, confirms leadership, sends the
 //! markers, and hands the sealed generation to the flusher. It does not own: what is appended (shards), what is uploaded
-//! and published (flusher).
+//! and published (flusher), threads and clocks (whoever polls it).
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+mod sealing;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::Sender;
 use logtide_flusher::{FlushError, Flushed, Flusher, SealedGeneration};
-use logtide_model::message::{SealMarker, ShardMessage};
-use logtide_model::{Confirmed, Diagnose, HostError, LocalRegion, RegionId, Role, Task, Ts};
+use logtide_model::{Diagnose, HostError, Task, Ts};
 use logtide_shard::SealedShard;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use crate::node::Node;
 use crate::progress::TaskProgress;
+use sealing::Sealing;
 
-/// How often a runner looks whether something is due.
-const TICK: Duration = Duration::from_millis(50);
 /// How soon a seal that failed is tried again, at the latest.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -49,17 +50,6 @@ pub(crate) enum Ended {
     Superseded,
 }
 
-/// What a runner is given.
-pub(crate) struct Runner {
-    pub(crate) node: Node,
-    pub(crate) task: Arc<Task>,
-    pub(crate) flusher: Flusher,
-    pub(crate) boot: u64,
-    pub(crate) commands: Receiver<Command>,
-    pub(crate) sealed: Receiver<SealedShard>,
-    pub(crate) progress: Arc<TaskProgress>,
-}
-
 /// A generation that the flusher has.
 struct InFlight {
     generation: u64,
@@ -67,152 +57,203 @@ struct InFlight {
     asked: Vec<FlushAnswer>,
 }
 
-/// A running runner.
-struct Running {
-    runner: Runner,
+/// The end that was asked for.
+struct Closing {
+    /// The last flush has not been sealed yet.
+    to_seal: bool,
+    until: Instant,
+}
+
+/// See the module.
+pub(crate) struct Runner {
+    node: Node,
+    task: Arc<Task>,
+    flusher: Flusher,
+    boot: u64,
+    progress: Arc<TaskProgress>,
     generation: u64,
     last_flush_ts: Ts,
     next_flush: Instant,
     asked: Vec<FlushAnswer>,
+    sealing: Option<Sealing>,
     in_flight: VecDeque<InFlight>,
+    closing: Option<Closing>,
+    ended: Option<Ended>,
 }
 
 impl Runner {
-    /// Runs until the end.
-    pub(crate) fn run(self) -> Ended {
-        let next_flush = Instant::now() + self.node.config.max_flush_interval;
-        let mut running = Running {
-            runner: self,
+    pub(crate) fn new(
+        node: Node,
+        task: Arc<Task>,
+        flusher: Flusher,
+        boot: u64,
+        progress: Arc<TaskProgress>,
+        now: Instant,
+    ) -> Self {
+        let mut runner = Runner {
+            node,
+            task,
+            flusher,
+            boot,
+            progress,
             generation: 0,
             last_flush_ts: Ts::ZERO,
-            next_flush,
+            next_flush: now,
             asked: Vec::new(),
+            sealing: None,
             in_flight: VecDeque::new(),
+            closing: None,
+            ended: None,
         };
-        running.run()
+        runner.next_flush = now + runner.interval();
+        runner
     }
 
-    fn led_regions(&self) -> Vec<RegionId> {
-        let leads = |r: &LocalRegion| r.role == Role::Leader;
-        let regions = self.task.ranges.iter().flat_map(|range| self.node.host.regions(range));
-        let mut ids: Vec<_> = regions.filter(leads).map(|r| r.region.id).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        ids
+    /// The boot epoch that it publishes in.
+    pub(crate) fn boot(&self) -> u64 {
+        self.boot
     }
-}
 
-impl Running {
-    fn run(&mut self) -> Ended {
-        loop {
-            match self.runner.commands.recv_timeout(TICK) {
-                Ok(Command::Flush(answer)) => {
-                    self.asked.push(answer);
-                    self.next_flush = Instant::now();
-                }
-                Ok(Command::Stop { flush }) => return self.stop(flush),
-                Err(RecvTimeoutError::Disconnected) => return Ended::Stopped,
-                Err(RecvTimeoutError::Timeout) => {}
+    /// Asks it something.
+    pub(crate) fn command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Flush(answer) => {
+                self.asked.push(answer);
+                self.next_flush = now;
             }
-            if let Some(ended) = self.reap() {
-                return ended;
-            }
-            if self.is_due()
-                && let Some(ended) = self.try_seal()
-            {
-                return ended;
+            Command::Stop { .. } if self.closing.is_some() => {}
+            Command::Stop { flush } => {
+                let until = now + flush.unwrap_or_default();
+                self.closing = Some(Closing { to_seal: flush.is_some(), until });
+                self.next_flush = now;
             }
         }
     }
 
-    fn is_due(&self) -> bool {
-        let config = &self.runner.node.config;
+    /// A shard's part of the generation that is being sealed; anything else is old.
+    pub(crate) fn part(&mut self, part: SealedShard) {
+        if let Some(sealing) = &mut self.sealing
+            && sealing.generation == part.generation
+        {
+            sealing.add(part);
+        }
+    }
+
+    /// Does what is due. Once it says how it ended, it is over.
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Ended> {
+        if let Some(ended) = self.reap() {
+            self.ended.get_or_insert(ended);
+        }
+        if let Some(sealing) = self.sealing.take_if(|sealing| sealing.is_complete()) {
+            self.submit(sealing);
+        }
+        // What was begun is finished first, so that no part of it can reach a runner after this one. If the store goes
+        // down, the shards may answer no more: the generation is lost, and nothing may be sealed after it.
+        if self.sealing.is_some() && !self.node.stop.is_raised() {
+            return None;
+        }
+        let ended = self.ended.or_else(|| self.next_step(now))?;
+        self.asked.drain(..).for_each(|asked| drop(asked.send(Err("the task ends on this store".to_owned()))));
+        Some(ended)
+    }
+
+    fn next_step(&mut self, now: Instant) -> Option<Ended> {
+        if self.sealing.is_some() {
+            return Some(Ended::Stopped);
+        }
+        let Some(closing) = &self.closing else {
+            if self.is_due(now) {
+                self.try_seal(now);
+            }
+            return None;
+        };
+        if now >= closing.until {
+            if closing.to_seal || !self.in_flight.is_empty() {
+                warn!(task = %self.task.name, "the last flush did not end in time; it is caught up after a restart");
+            }
+            return Some(Ended::Stopped);
+        }
+        if closing.to_seal {
+            if now >= self.next_flush {
+                self.try_seal(now);
+            }
+            return None;
+        }
+        self.in_flight.is_empty().then_some(Ended::Stopped)
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        let config = &self.node.config;
         let room = self.in_flight.len() < config.generations_in_flight;
-        room && (Instant::now() >= self.next_flush
-            || self.runner.progress.open_bytes() >= config.file_size_limit.as_u64())
+        room && (now >= self.next_flush || self.progress.open_bytes() >= config.file_size_limit.as_u64())
     }
 
-    /// Seals, and hands over; what fails is tried again soon.
-    fn try_seal(&mut self) -> Option<Ended> {
-        let config = &self.runner.node.config;
-        let interval = config.max_flush_interval;
-        match self.seal() {
-            Ok(Some(sealed)) => {
-                self.next_flush = Instant::now() + interval;
-                self.submit(sealed);
-            }
-            Ok(None) => return Some(Ended::Stopped),
+    /// Seals; what fails is tried again soon.
+    fn try_seal(&mut self, now: Instant) {
+        match self.seal(now) {
+            Ok(()) => self.next_flush = now + self.interval(),
             Err(error) => {
-                self.next_flush = Instant::now() + RETRY.min(interval);
-                self.runner.node.metrics.errors.with_label_values(&[error.code().as_str()]).inc();
-                self.runner.progress.degraded(error.code().as_str(), format!("cannot seal: {error}"));
-                debug!(task = %self.runner.task.name, %error, "cannot seal now");
+                self.next_flush = now + RETRY.min(self.node.config.max_flush_interval);
+                self.node.metrics.errors.with_label_values(&[error.code().as_str()]).inc();
+                self.progress.degraded(error.code().as_str(), format!("cannot seal: {error}"));
+                debug!(task = %self.task.name, %error, "cannot seal now");
             }
         }
-        None
     }
 
-    /// The order binds (I3): the barrier, then leadership, then the markers.
-    fn seal(&mut self) -> Result<Option<SealedGeneration>, HostError> {
-        let node = &self.runner.node;
-        let barrier = node.host.commit_barrier()?;
-        let deadline = Instant::now() + node.config.confirm_timeout;
-        let confirmed = node.host.confirm_leadership(&self.runner.led_regions(), deadline);
-        let confirmed: HashMap<RegionId, Confirmed> = confirmed.into_iter().map(|c| (c.region_id, c)).collect();
+    /// The interval, up to an eighth shorter: stores that began together do not flush together for ever.
+    fn interval(&self) -> Duration {
+        let interval = self.node.config.max_flush_interval;
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let jitter = hasher.hash_one((self.node.host.store_id(), self.generation)) % 1024;
+        interval - interval / 8 * jitter as u32 / 1024
+    }
+
+    fn seal(&mut self, now: Instant) -> Result<(), HostError> {
+        let mut sealing = Sealing::begin(&self.node, &self.task, self.generation + 1, now)?;
+        sealing.asked = std::mem::take(&mut self.asked);
         self.generation += 1;
-        let task = self.runner.task.name.clone();
-        let marker = Arc::new(SealMarker { task, generation: self.generation, barrier, confirmed });
-        node.observer.broadcast(|_| ShardMessage::Seal(marker.clone()));
-        let Some(parts) = self.collect(node.observer.shards()) else { return Ok(None) };
-        self.last_flush_ts = barrier.max(self.last_flush_ts.next());
-        Ok(Some(self.assemble(parts, barrier)))
-    }
-
-    /// Waits for every shard's part. Shards answer in the order of their queues, so this ends when they have caught up.
-    /// Answers `None` if the store goes down meanwhile: the generation is lost, and nothing may be sealed after it.
-    fn collect(&self, shards: usize) -> Option<Vec<SealedShard>> {
-        let mut parts = Vec::with_capacity(shards);
-        while parts.len() < shards {
-            match self.runner.sealed.recv_timeout(TICK) {
-                Ok(part) => parts.push(part),
-                Err(_) if self.runner.node.stop.is_raised() => return None,
-                Err(_) => {}
-            }
+        self.sealing = Some(sealing);
+        if let Some(closing) = &mut self.closing {
+            closing.to_seal = false;
         }
-        parts.sort_by_key(|part| part.shard);
-        Some(parts)
+        Ok(())
     }
 
-    fn assemble(&self, parts: Vec<SealedShard>, barrier: Ts) -> SealedGeneration {
+    fn submit(&mut self, mut sealing: Sealing) {
+        self.last_flush_ts = sealing.barrier.max(self.last_flush_ts.next());
+        let asked = std::mem::take(&mut sealing.asked);
+        let sealed = self.assemble(sealing);
+        let checkpoint = sealed.facts.iter().map(|fact| fact.checkpoint).min();
+        self.progress.sealed(sealed.facts.len(), checkpoint);
+        let generation = sealed.generation;
+        let answer = self.flusher.submit(sealed);
+        self.in_flight.push_back(InFlight { generation, answer, asked });
+        self.show_in_flight();
+    }
+
+    fn assemble(&self, sealing: Sealing) -> SealedGeneration {
+        let Sealing { generation, barrier, parts, .. } = sealing;
         let mut spools = Vec::with_capacity(parts.len());
         let mut regions = BTreeMap::new();
         let mut facts = Vec::new();
-        for part in parts {
+        for part in parts.into_values() {
             spools.push(part.spool);
             facts.extend(part.facts);
             regions.extend(part.regions.into_iter().map(|(id, region)| (id, (region.note, region.resolved_ts))));
         }
         let resolved_ts = facts.iter().map(|fact| fact.checkpoint).min().unwrap_or(barrier);
         SealedGeneration {
-            task: self.runner.task.clone(),
-            store_id: self.runner.node.host.store_id(),
-            boot: self.runner.boot,
-            generation: self.generation,
+            task: self.task.clone(),
+            store_id: self.node.host.store_id(),
+            boot: self.boot,
+            generation,
             flush_ts: self.last_flush_ts,
             resolved_ts,
             spools,
             regions,
             facts,
         }
-    }
-
-    fn submit(&mut self, sealed: SealedGeneration) {
-        let checkpoint = sealed.facts.iter().map(|fact| fact.checkpoint).min();
-        self.runner.progress.sealed(sealed.facts.len(), checkpoint);
-        let generation = sealed.generation;
-        let answer = self.runner.flusher.submit(sealed);
-        self.in_flight.push_back(InFlight { generation, answer, asked: std::mem::take(&mut self.asked) });
-        self.show_in_flight();
     }
 
     /// Takes back generations that are done, in order.
@@ -235,10 +276,10 @@ impl Running {
     fn finished(&self, done: InFlight, result: Result<Flushed, FlushError>) -> Option<Ended> {
         let told = result.as_ref().map(|_| ()).map_err(ToString::to_string);
         done.asked.iter().for_each(|asked| drop(asked.send(told.clone())));
-        let task = &self.runner.task.name;
+        let task = &self.task.name;
         match result {
             Ok(flushed) => {
-                self.runner.progress.flushed(done.generation, &flushed);
+                self.progress.flushed(done.generation, &flushed);
                 None
             }
             Err(FlushError::TaskGone(_)) => {
@@ -253,42 +294,8 @@ impl Running {
         }
     }
 
-    /// A last flush that waits for all generations, if asked; then the end.
-    fn stop(&mut self, flush: Option<Duration>) -> Ended {
-        if let Some(limit) = flush {
-            let deadline = Instant::now() + limit;
-            self.last_flush(deadline);
-        }
-        self.asked.drain(..).for_each(|asked| drop(asked.send(Err("the task ends on this store".to_owned()))));
-        Ended::Stopped
-    }
-
-    fn last_flush(&mut self, deadline: Instant) {
-        match self.seal() {
-            Ok(Some(sealed)) => self.submit(sealed),
-            Ok(None) => return,
-            Err(error) => warn!(task = %self.runner.task.name, %error, "the last flush could not be sealed"),
-        }
-        while let Some(mut oldest) = self.in_flight.pop_front() {
-            let result = loop {
-                match oldest.answer.try_recv() {
-                    Ok(result) => break Some(result),
-                    Err(oneshot::error::TryRecvError::Empty) if Instant::now() < deadline => {
-                        std::thread::sleep(TICK / 10);
-                    }
-                    Err(_) => break None,
-                }
-            };
-            let Some(result) = result else {
-                warn!(task = %self.runner.task.name, "the last flush did not end in time; it is caught up after a restart");
-                return;
-            };
-            self.finished(oldest, result);
-        }
-    }
-
     fn show_in_flight(&self) {
-        let gauge = &self.runner.node.metrics.generations_in_flight;
-        gauge.with_label_values(&[self.runner.task.name.as_str()]).set(self.in_flight.len() as i64);
+        let gauge = &self.node.metrics.generations_in_flight;
+        gauge.with_label_values(&[self.task.name.as_str()]).set(self.in_flight.len() as i64);
     }
 }

@@ -1,7 +1,7 @@
 //! Scans that wait for their turn. It owns their order, their backoff and their cancellation; it scans nothing.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use logtide_initial_scan::{Cancel, Waiter};
 use logtide_model::message::{ScanId, ScanRequest};
@@ -27,8 +27,8 @@ struct State {
 }
 
 impl ScanQueue {
-    /// Adds a request that is due after `delay`; an older attempt for the same task and region is cancelled.
-    pub(crate) fn push(&self, request: ScanRequest, delay: Duration) {
+    /// Adds a request that is due at `due`; an older attempt for the same task and region is cancelled.
+    pub(crate) fn push(&self, request: ScanRequest, due: Instant) {
         let mut state = self.state.lock();
         let flag = Cancel::default();
         let key = (request.id.task.clone(), request.id.region_id);
@@ -36,7 +36,7 @@ impl ScanQueue {
             older.cancel();
         }
         state.arrivals += 1;
-        let place = (Instant::now() + delay, state.arrivals);
+        let place = (due, state.arrivals);
         state.waiting.insert(place, (request, flag));
         self.changed.notify_one();
     }
@@ -55,25 +55,21 @@ impl ScanQueue {
     /// Waits for the next request that is due; `None` once closed.
     pub(crate) fn take(&self) -> Option<(ScanRequest, Cancel)> {
         let mut state = self.state.lock();
-        loop {
-            if state.closed {
-                return None;
+        while !state.closed {
+            if let Some(taken) = state.take(Instant::now()) {
+                return Some(taken);
             }
-            match state.waiting.first_key_value().map(|(place, _)| *place) {
-                Some(place) if place.0 <= Instant::now() => {
-                    let (request, flag) = state.waiting.remove(&place)?;
-                    if flag.is_cancelled() {
-                        continue;
-                    }
-                    state.running += 1;
-                    return Some((request, flag));
-                }
-                Some((due, _)) => {
-                    self.changed.wait_until(&mut state, due);
-                }
+            match state.waiting.first_key_value().map(|(place, _)| place.0) {
+                Some(due) => drop(self.changed.wait_until(&mut state, due)),
                 None => self.changed.wait(&mut state),
             }
         }
+        None
+    }
+
+    /// The next request that is due at `now`, if there is one.
+    pub(crate) fn try_take(&self, now: Instant) -> Option<(ScanRequest, Cancel)> {
+        self.state.lock().take(now)
     }
 
     /// Says that a request that was taken is over.
@@ -102,12 +98,26 @@ impl ScanQueue {
     }
 }
 
+impl State {
+    fn take(&mut self, now: Instant) -> Option<(ScanRequest, Cancel)> {
+        while let Some(next) = self.waiting.first_entry().filter(|next| next.key().0 <= now) {
+            let (request, flag) = next.remove();
+            if !flag.is_cancelled() {
+                self.running += 1;
+                return Some((request, flag));
+            }
+        }
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use logtide_model::message::GapFlag;
     use logtide_model::{Compression, Incarnation, KeyRange, Region, RegionEpoch, Task, Ts};
     use std::sync::Arc;
+    use std::time::Duration;
 
     fn request(region_id: RegionId, attempt: u64) -> ScanRequest {
         let name = TaskName::new("t").unwrap();
@@ -132,13 +142,13 @@ mod tests {
     #[test]
     fn a_newer_attempt_cancels_the_older_one() {
         let queue = ScanQueue::default();
-        queue.push(request(1, 1), Duration::ZERO);
-        queue.push(request(1, 2), Duration::ZERO);
+        queue.push(request(1, 1), Instant::now());
+        queue.push(request(1, 2), Instant::now());
         queue.cancel(&request(1, 1).id);
         let (taken, flag) = queue.take().unwrap();
         assert_eq!(taken.id.attempt, 2);
         assert!(!flag.is_cancelled());
-        queue.push(request(1, 3), Duration::ZERO);
+        queue.push(request(1, 3), Instant::now());
         assert!(flag.is_cancelled(), "running attempts are cancelled too");
         queue.done(&taken.id);
         assert_eq!(queue.counts(), (1, 0));
@@ -147,8 +157,8 @@ mod tests {
     #[test]
     fn due_ones_go_before_those_that_back_off() {
         let queue = ScanQueue::default();
-        queue.push(request(1, 1), Duration::from_secs(3600));
-        queue.push(request(2, 1), Duration::ZERO);
+        queue.push(request(1, 1), Instant::now() + Duration::from_secs(3600));
+        queue.push(request(2, 1), Instant::now());
         assert_eq!(queue.take().unwrap().0.id.region_id, 2);
         queue.close();
         assert!(queue.take().is_none());

@@ -20,7 +20,7 @@ pub(crate) fn start(node: &Node, scanner: &Scanner, queue: &Arc<ScanQueue>) -> s
             let (node, scanner, queue) = (node.clone(), scanner.clone(), queue.clone());
             thread::Builder::new().name(format!("logtide-scan-{n}")).spawn(move || {
                 while let Some((request, cancel)) = queue.take() {
-                    attempt(&node, &scanner, &request, &cancel);
+                    attempt(&node, &scanner, &request, &cancel, &mut |event| send(&node, &request, event));
                     queue.done(&request.id);
                 }
             })
@@ -28,10 +28,17 @@ pub(crate) fn start(node: &Node, scanner: &Scanner, queue: &Arc<ScanQueue>) -> s
         .collect()
 }
 
-fn attempt(node: &Node, scanner: &Scanner, request: &ScanRequest, cancel: &Cancel) {
+/// One attempt; what it finds goes to `sink`, which answers false to end it.
+pub(crate) fn attempt(
+    node: &Node,
+    scanner: &Scanner,
+    request: &ScanRequest,
+    cancel: &Cancel,
+    sink: &mut dyn FnMut(ScanEvent) -> bool,
+) {
     let begun = Instant::now();
     let region = request.region.id;
-    match scan(node, scanner, request, cancel) {
+    match scan(node, scanner, request, cancel, sink) {
         Ok(report) => {
             record(node, &report, begun);
             debug!(region, entries = report.entries, bytes = report.bytes, "initial scan finished");
@@ -43,12 +50,18 @@ fn attempt(node: &Node, scanner: &Scanner, request: &ScanRequest, cancel: &Cance
             info!(region, failures = request.failures, %error, "initial scan failed and will be tried again");
             node.metrics.errors.with_label_values(&[error.code().as_str()]).inc();
             node.metrics.skip_retry.with_label_values(&[reason(&error)]).inc();
-            send(node, request, ScanEvent::Failed(error.to_host_error()));
+            sink(ScanEvent::Failed(error.to_host_error()));
         }
     }
 }
 
-fn scan(node: &Node, scanner: &Scanner, request: &ScanRequest, cancel: &Cancel) -> Result<ScanReport, ScanError> {
+fn scan(
+    node: &Node,
+    scanner: &Scanner,
+    request: &ScanRequest,
+    cancel: &Cancel,
+    sink: &mut dyn FnMut(ScanEvent) -> bool,
+) -> Result<ScanReport, ScanError> {
     // A batch dropped from here on raises it again, whether or not the snapshot will have its effects.
     request.gap.clear();
     let start_ts = node
@@ -56,10 +69,11 @@ fn scan(node: &Node, scanner: &Scanner, request: &ScanRequest, cancel: &Cancel) 
         .start_ts(&request.task, &request.region.range)
         .map_err(|e| HostError::Unavailable(format!("cannot read the checkpoint to continue from: {e}")))?;
     let snapshot = node.host.snapshot(request.region.id, request.region.epoch)?;
-    scanner.scan(&*snapshot, &request.task, start_ts, cancel, &mut |event| send(node, request, event))
+    scanner.scan(&*snapshot, &request.task, start_ts, cancel, sink)
 }
 
-fn send(node: &Node, request: &ScanRequest, event: ScanEvent) -> bool {
+/// Passes on what an attempt found.
+pub(crate) fn send(node: &Node, request: &ScanRequest, event: ScanEvent) -> bool {
     let step = ScanStep { id: request.id.clone(), event };
     node.observer.send(node.observer.shard_of(request.region.id), ShardMessage::Scan(step))
 }

@@ -60,64 +60,71 @@ impl ShardBoard {
     }
 }
 
-/// One shard's thread.
-pub(crate) struct ShardThread {
+/// A shard with its queue, and where what comes out of it goes.
+pub(crate) struct ShardWorker {
     pub(crate) number: usize,
     pub(crate) shard: Shard,
     pub(crate) queue: Receiver<ShardMessage>,
     pub(crate) board: Arc<ShardBoard>,
     pub(crate) scans: Arc<ScanQueue>,
     pub(crate) metrics: Metrics,
-    pub(crate) stop: StopFlag,
 }
 
-impl ShardThread {
-    /// Starts it; it ends when the store goes down.
-    pub(crate) fn start(self) -> std::io::Result<JoinHandle<()>> {
-        thread::Builder::new().name(format!("logtide-shard-{}", self.number)).spawn(move || self.run())
+impl ShardWorker {
+    /// Starts its thread; it ends when the store goes down.
+    pub(crate) fn start(mut self, stop: StopFlag) -> std::io::Result<JoinHandle<()>> {
+        thread::Builder::new().name(format!("logtide-shard-{}", self.number)).spawn(move || {
+            let mut told = Instant::now();
+            while !stop.is_raised() {
+                match self.queue.recv_timeout(IDLE) {
+                    Ok(message) => self.handle(message, Instant::now()),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+                if told.elapsed() >= STATS_INTERVAL {
+                    told = Instant::now();
+                    self.tell_stats();
+                }
+            }
+        })
     }
 
-    fn run(mut self) {
-        let mut out = Vec::new();
-        let mut told = Instant::now();
-        while !self.stop.is_raised() {
-            match self.queue.recv_timeout(IDLE) {
-                Ok(message) => self.handle(message, &mut out),
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            if told.elapsed() >= STATS_INTERVAL {
-                told = Instant::now();
-                self.board.set_stats(self.number, self.shard.stats());
-            }
-        }
+    /// Handles the next message, if there is one.
+    pub(crate) fn step(&mut self, now: Instant) -> bool {
+        let Ok(message) = self.queue.try_recv() else { return false };
+        self.handle(message, now);
+        true
     }
 
-    fn handle(&mut self, message: ShardMessage, out: &mut Vec<ShardEvent>) {
+    /// Says how it is.
+    pub(crate) fn tell_stats(&self) {
+        self.board.set_stats(self.number, self.shard.stats());
+    }
+
+    fn handle(&mut self, message: ShardMessage, now: Instant) {
         let kind = kind(&message);
         let begun = Instant::now();
+        let mut out = Vec::new();
         if let ShardMessage::Applied(batch) = &message {
             self.metrics.kv_batch.observe(batch.ops.len() as f64);
         }
-        self.shard.handle(message, out);
+        self.shard.handle(message, &mut out);
         let took = begun.elapsed().as_secs_f64();
         self.metrics.acting.with_label_values(&[kind]).observe(took);
         if kind == "applied" {
             self.metrics.event_handle.with_label_values(&["save_to_temp_file"]).observe(took);
             self.metrics.on_event.with_label_values(&["write_to_tempfile"]).observe(took);
         }
-        for event in out.drain(..) {
-            self.pass_on(event);
-        }
+        out.into_iter().for_each(|event| self.pass_on(event, now));
     }
 
-    fn pass_on(&self, event: ShardEvent) {
+    fn pass_on(&self, event: ShardEvent, now: Instant) {
         match event {
             ShardEvent::Scan(request) => {
                 let reason = if request.failures == 0 { "leader-changed" } else { "retry" };
                 self.metrics.scan_reason.with_label_values(&[reason]).inc();
-                let delay = delay(&request);
-                self.scans.push(request, delay);
+                let due = now + delay(&request);
+                self.scans.push(request, due);
             }
             ShardEvent::CancelScan(id) => self.scans.cancel(&id),
             ShardEvent::Sealed(part) => self.board.sealed(part),

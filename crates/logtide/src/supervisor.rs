@@ -14,7 +14,8 @@ use crate::flushing::Flushing;
 use crate::node::{Node, StopFlag};
 use crate::progress::TaskProgress;
 use crate::runner::Command;
-use crate::task_thread::{self, TaskThread};
+use crate::task_life::{TaskHandle, TaskLife};
+use crate::task_thread;
 
 /// How often the tasks are looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -25,7 +26,7 @@ const LAST_FLUSH: Duration = Duration::from_secs(30);
 
 /// The tasks that run here.
 #[derive(Default)]
-pub(crate) struct TaskBoard(Mutex<BTreeMap<TaskName, TaskThread>>);
+pub(crate) struct TaskBoard(Mutex<BTreeMap<TaskName, TaskHandle>>);
 
 impl TaskBoard {
     /// Each running task and how it fares.
@@ -36,33 +37,55 @@ impl TaskBoard {
     /// Asks a task to flush, and waits for the answer.
     pub(crate) fn flush(&self, task: &TaskName, limit: Duration) -> Result<(), String> {
         let (sender, answer) = bounded(1);
-        match self.0.lock().get(task) {
-            Some(running) if running.commands.send(Command::Flush(sender)).is_ok() => {}
-            _ => return Err(format!("task {task} does not run on this store")),
+        if !self.ask(task, Command::Flush(sender)) {
+            return Err(format!("task {task} does not run on this store"));
         }
         answer.recv_timeout(limit).unwrap_or_else(|_| Err(format!("task {task} was not flushed within {limit:?}")))
     }
 
-    fn end(&self, flush: Option<Duration>, which: impl Fn(&TaskThread) -> bool) {
-        let ended: Vec<TaskThread> = {
-            let mut running = self.0.lock();
-            let names: Vec<_> = running.iter().filter(|(_, t)| which(t)).map(|(name, _)| name.clone()).collect();
-            names.iter().filter_map(|name| running.remove(name)).collect()
+    /// Asks a task something; false if it does not run here.
+    pub(crate) fn ask(&self, task: &TaskName, command: Command) -> bool {
+        self.0.lock().get(task).is_some_and(|running| running.commands.send(command).is_ok())
+    }
+
+    /// Asks all tasks to end.
+    pub(crate) fn end_all(&self, flush: Option<Duration>) {
+        self.0.lock().values().for_each(|task| drop(task.commands.send(Command::Stop { flush })));
+    }
+
+    /// Asks tasks to end that there are no more, forgets those that have ended, and makes those that are new: they are
+    /// for the caller to poll. A task that came back under its name begins when its former life is over.
+    pub(crate) fn reconcile(&self, node: &Node, flushing: &Flushing) -> Vec<TaskLife> {
+        let wanted = match node.tasks.list() {
+            Ok(tasks) if node.config.enable => tasks,
+            Ok(_) => Vec::new(),
+            Err(error) => {
+                node.metrics.errors.with_label_values(&[error.code().as_str()]).inc();
+                debug!(%error, "the tasks cannot be read now");
+                return Vec::new();
+            }
         };
-        // All are asked before any is waited for.
-        ended.iter().for_each(|task| drop(task.commands.send(Command::Stop { flush })));
-        for task in ended {
-            if task.thread.join().is_err() {
-                warn!(task = %task.task.name, "the task's thread panicked");
+        let mut running = self.0.lock();
+        running.retain(|_, task| !task.ended.is_raised());
+        // What is gone is published by nobody: there is nothing to flush for.
+        let gone = running.values().filter(|running| !wanted.iter().any(|task| *task == *running.task));
+        gone.for_each(|task| drop(task.commands.send(Command::Stop { flush: None })));
+        let mut begun = Vec::new();
+        for task in wanted {
+            if !running.contains_key(&task.name) {
+                let (handle, life) = TaskLife::new(node, flushing, task);
+                running.insert(handle.task.name.clone(), handle);
+                begun.push(life);
             }
         }
+        begun
     }
 }
 
-/// The supervisor's thread.
+/// The supervisor's thread, which starts those of the tasks.
 pub(crate) struct Supervisor {
     board: Arc<TaskBoard>,
-    thread: JoinHandle<()>,
+    thread: JoinHandle<Vec<JoinHandle<()>>>,
 }
 
 impl Supervisor {
@@ -73,23 +96,28 @@ impl Supervisor {
     /// Waits until all tasks are flushed and ended. The node's stop flag must not be raised yet: shards are needed.
     pub(crate) fn stop(self, closing: &StopFlag) {
         closing.raise();
-        join(self.thread);
-        self.board.end(Some(LAST_FLUSH), |_| true);
+        self.end(Some(LAST_FLUSH));
     }
 
     /// Ends all tasks without a flush.
     pub(crate) fn abandon(self, closing: &StopFlag, stop: &StopFlag) {
         closing.raise();
         stop.raise();
-        join(self.thread);
-        self.board.end(None, |_| true);
+        self.end(None);
     }
-}
 
-fn join(thread: JoinHandle<()>) {
-    thread.thread().unpark();
-    if thread.join().is_err() {
-        warn!("the supervisor panicked");
+    fn end(self, flush: Option<Duration>) {
+        self.thread.thread().unpark();
+        let Ok(tasks) = self.thread.join() else {
+            warn!("the supervisor panicked");
+            return;
+        };
+        self.board.end_all(flush);
+        for task in tasks {
+            if task.join().is_err() {
+                warn!("a task's thread panicked");
+            }
+        }
     }
 }
 
@@ -99,38 +127,22 @@ pub(crate) fn start(node: &Node, flushing: Flushing) -> std::io::Result<Supervis
     let (node, shared) = (node.clone(), board.clone());
     let thread = thread::Builder::new().name("logtide-tasks".into()).spawn(move || {
         let mut audited = Instant::now();
+        let mut tasks: Vec<JoinHandle<()>> = Vec::new();
         while !node.closing.is_raised() && !node.stop.is_raised() {
-            reconcile(&node, &flushing, &shared);
+            tasks.retain(|task| !task.is_finished());
+            for life in shared.reconcile(&node, &flushing) {
+                match task_thread::start(life) {
+                    Ok(thread) => tasks.push(thread),
+                    Err(error) => warn!(%error, "a task's thread could not be started"),
+                }
+            }
             if audited.elapsed() >= AUDIT_INTERVAL {
                 audited = Instant::now();
                 node.interest.audit(&node.observer, &*node.host);
             }
             thread::park_timeout(INTERVAL);
         }
+        tasks
     })?;
     Ok(Supervisor { board, thread })
-}
-
-fn reconcile(node: &Node, flushing: &Flushing, board: &TaskBoard) {
-    let wanted = match node.tasks.list() {
-        Ok(tasks) if node.config.enable => tasks,
-        Ok(_) => Vec::new(),
-        Err(error) => {
-            node.metrics.errors.with_label_values(&[error.code().as_str()]).inc();
-            debug!(%error, "the tasks cannot be read now");
-            return;
-        }
-    };
-    // What is gone is published by nobody: there is nothing to flush for.
-    board.end(None, |running| running.thread.is_finished() || !wanted.iter().any(|task| *task == *running.task));
-    for task in wanted {
-        let mut running = board.0.lock();
-        if running.contains_key(&task.name) {
-            continue;
-        }
-        match task_thread::start(node, flushing, task) {
-            Ok(started) => drop(running.insert(started.task.name.clone(), started)),
-            Err(error) => warn!(%error, "a task's thread could not be started"),
-        }
-    }
 }

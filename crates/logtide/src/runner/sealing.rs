@@ -1,0 +1,55 @@
+//! A seal under way: the order that binds (I3), and the parts that come back from the shards.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use logtide_model::message::{SealMarker, ShardMessage};
+use logtide_model::{Confirmed, HostError, LocalRegion, RegionId, Role, Task, Ts};
+use logtide_shard::SealedShard;
+
+use super::FlushAnswer;
+use crate::node::Node;
+
+/// A generation whose markers are sent.
+pub(crate) struct Sealing {
+    pub(crate) generation: u64,
+    pub(crate) barrier: Ts,
+    /// By shard.
+    pub(crate) parts: BTreeMap<usize, SealedShard>,
+    /// Who asked for a flush before it began.
+    pub(crate) asked: Vec<FlushAnswer>,
+    shards: usize,
+}
+
+impl Sealing {
+    /// The order binds: the barrier, then leadership, then the markers.
+    pub(crate) fn begin(node: &Node, task: &Task, generation: u64, now: Instant) -> Result<Self, HostError> {
+        let barrier = node.host.commit_barrier()?;
+        let deadline = now + node.config.confirm_timeout;
+        let confirmed = node.host.confirm_leadership(&led_regions(node, task), deadline);
+        let confirmed: HashMap<RegionId, Confirmed> = confirmed.into_iter().map(|c| (c.region_id, c)).collect();
+        let marker = Arc::new(SealMarker { task: task.name.clone(), generation, barrier, confirmed });
+        node.observer.broadcast(|_| ShardMessage::Seal(marker.clone()));
+        let shards = node.observer.shards();
+        Ok(Sealing { generation, barrier, parts: BTreeMap::new(), asked: Vec::new(), shards })
+    }
+
+    pub(crate) fn add(&mut self, part: SealedShard) {
+        self.parts.insert(part.shard, part);
+    }
+
+    /// True if every shard has answered. They do so in the order of their queues: when they have caught up.
+    pub(crate) fn is_complete(&self) -> bool {
+        self.parts.len() == self.shards
+    }
+}
+
+fn led_regions(node: &Node, task: &Task) -> Vec<RegionId> {
+    let leads = |r: &LocalRegion| r.role == Role::Leader;
+    let regions = task.ranges.iter().flat_map(|range| node.host.regions(range));
+    let mut ids: Vec<_> = regions.filter(leads).map(|r| r.region.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
