@@ -177,6 +177,11 @@ impl Pd {
         if raw_key.is_empty() { self.locate(&[]) } else { self.locate(&encode_raw_key(raw_key)) }
     }
 
+    /// A region by its id, and who seems to lead it; both may be outdated.
+    pub fn region(&self, region_id: RegionId) -> Option<(Region, StoreId)> {
+        self.0.state.lock().regions.get(&region_id).map(|e| (e.region.clone(), e.leader))
+    }
+
     /// All regions in the order of their ranges, with who seems to lead them, and in which term (0: never told).
     pub fn regions(&self) -> Vec<(Region, StoreId, Term)> {
         self.0.state.lock().directory()

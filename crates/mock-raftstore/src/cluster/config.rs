@@ -53,6 +53,9 @@ pub struct ClusterConfig {
     pub heartbeat_ticks: usize,
     /// Ticks without heartbeat before an election, at the least; at most twice that. Default: 20.
     pub election_ticks: usize,
+    /// Applied entries that stay in the log of a region: a leader whose log has twice as many truncates it, and a follower
+    /// that needs what is gone gets a snapshot. Default: 100,000.
+    pub log_keep: u64,
     /// Wait for the disk at every write. Default: false; the crash of a process loses nothing all the same.
     pub sync: bool,
     /// For faults of the network, and for election timeouts of single steps. Default: 1.
@@ -84,6 +87,7 @@ impl ClusterConfig {
             tick: Duration::from_millis(50),
             heartbeat_ticks: 2,
             election_ticks: 20,
+            log_keep: 100_000,
             sync: false,
             seed: 1,
             clock: Arc::new(SystemClock),

@@ -181,10 +181,8 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError::NoSuchStore`], [`ClusterError::NoSuchRegion`].
     pub fn transfer_leader(&self, region_id: RegionId, to: StoreId) -> Result<(), ClusterError> {
-        let all = self.0.pd.regions();
-        let (_, leader, _) =
-            all.iter().find(|(r, ..)| r.id == region_id).ok_or(ClusterError::NoSuchRegion(region_id))?;
-        let node = self.0.node(*leader).ok_or(ClusterError::NoSuchStore(*leader))?;
+        let (_, leader) = self.0.region(region_id)?;
+        let node = self.0.node(leader).ok_or(ClusterError::NoSuchStore(leader))?;
         node.service.post(StoreMessage::TransferLeader { region_id, to });
         Ok(())
     }
@@ -194,10 +192,7 @@ impl Cluster {
     /// # Errors
     /// [`ClusterError::Region`] if the store that seems to lead the region refuses: try again.
     pub fn split_region(&self, raw_key: &[u8]) -> Result<(Region, Region), ClusterError> {
-        let ticket = self.submit_split(raw_key)?;
-        let lost = || Err(RegionError::Undetermined("no answer to the split".to_owned()));
-        let answer = self.0.runtime.wait(ticket.receiver(), Instant::now() + CALL_TIMEOUT);
-        answer.unwrap_or_else(lost).map_err(ClusterError::Region)
+        self.wait_for(&self.submit_split(raw_key)?)
     }
 
     /// As [`Cluster::split_region`], without waiting for the answer.
@@ -206,23 +201,57 @@ impl Cluster {
     /// [`ClusterError::NoSuchStore`] if the store that seems to lead the region is stopped.
     pub fn submit_split(&self, raw_key: &[u8]) -> Result<Ticket<(Region, Region)>, ClusterError> {
         let (region, leader) = self.0.pd.locate_raw(raw_key);
-        let node = self.0.node(leader).ok_or(ClusterError::NoSuchStore(leader))?;
         let start = encode_raw_key(raw_key).into();
         let peer_ids = self.0.config.store_ids().map(|_| self.0.pd.alloc_id()).collect();
         let child = SplitChild { region_id: self.0.pd.alloc_id(), start, peer_ids };
-        let (ticket, answer) = Ticket::new();
         let two = |done: Done| match <[Region; 2]>::try_from(done.regions) {
             Ok([parent, child]) => Ok((parent, child)),
             Err(_) => Err(RegionError::Busy("the split made another number of regions".to_owned())),
         };
+        self.propose(&region, leader, Action::Split(vec![child]), two)
+    }
+
+    /// Truncates the log of a region on all of its peers but for the last `keep` entries that its leader has applied.
+    ///
+    /// # Errors
+    /// As [`Cluster::split_region`].
+    pub fn truncate_log(&self, region_id: RegionId, keep: u64) -> Result<Region, ClusterError> {
+        self.wait_for(&self.submit_truncate_log(region_id, keep)?)
+    }
+
+    /// As [`Cluster::truncate_log`], without waiting for the answer.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoSuchRegion`]; [`ClusterError::NoSuchStore`] if the store that seems to lead it is stopped.
+    pub fn submit_truncate_log(&self, region_id: RegionId, keep: u64) -> Result<Ticket<Region>, ClusterError> {
+        let (region, leader) = self.0.region(region_id)?;
+        self.propose(&region, leader, Action::Truncate { keep }, one_region)
+    }
+
+    /// Proposes to the store that seems to lead a region.
+    fn propose<T: Send + 'static>(
+        &self,
+        region: &Region,
+        leader: StoreId,
+        action: Action,
+        answer_of: impl FnOnce(Done) -> Result<T, RegionError> + Send + 'static,
+    ) -> Result<Ticket<T>, ClusterError> {
+        let node = self.0.node(leader).ok_or(ClusterError::NoSuchStore(leader))?;
+        let (ticket, answer) = Ticket::new();
         node.service.post(StoreMessage::Propose(Proposal {
             region_id: region.id,
             epoch: region.epoch,
             term: None,
-            action: Action::Split(vec![child]),
-            reply: Box::new(move |outcome| answer(outcome.and_then(two))),
+            action,
+            reply: Box::new(move |outcome| answer(outcome.and_then(answer_of))),
         }));
         Ok(ticket)
+    }
+
+    fn wait_for<T: Send + 'static>(&self, ticket: &Ticket<T>) -> Result<T, ClusterError> {
+        let lost = || Err(RegionError::Undetermined("the store did not answer".to_owned()));
+        let answer = self.0.runtime.wait(ticket.receiver(), Instant::now() + CALL_TIMEOUT);
+        answer.unwrap_or_else(lost).map_err(ClusterError::Region)
     }
 
     /// Cuts stores off from each other: those in different sides; see [`Network::partition`].
@@ -258,6 +287,12 @@ impl Cluster {
         self.0.start_store(store, engine, observers)
     }
 
+    /// The entries that the log of a running store's peer holds, applied or not, from the first to the last; `None` if it
+    /// has no such peer. (The log is empty if the last is below the first.)
+    pub fn log_bounds(&self, store: StoreId, region_id: RegionId) -> Option<(u64, u64)> {
+        Some(self.0.node(store)?.shared.view(region_id)?.log)
+    }
+
     /// What the cluster has done so far.
     pub fn stats(&self) -> ClusterStats {
         let stores = self.0.nodes.read().iter().map(|(id, node)| (*id, node.shared.stats())).collect();
@@ -272,9 +307,20 @@ impl Cluster {
     }
 }
 
+/// The answer of a command that leaves one region behind.
+fn one_region(done: Done) -> Result<Region, RegionError> {
+    let region = done.regions.into_iter().next();
+    region.ok_or_else(|| RegionError::Busy("the command was answered without a region".to_owned()))
+}
+
 impl Inner {
     pub(crate) fn node(&self, store: StoreId) -> Option<Node> {
         self.nodes.read().get(&store).cloned()
+    }
+
+    /// A region as the placement driver knows it, and who seems to lead it.
+    fn region(&self, region_id: RegionId) -> Result<(Region, StoreId), ClusterError> {
+        self.pd.region(region_id).ok_or(ClusterError::NoSuchRegion(region_id))
     }
 
     pub(crate) fn cluster_id(&self) -> u64 {

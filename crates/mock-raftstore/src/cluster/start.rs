@@ -10,8 +10,8 @@ use super::{ClusterError, Driver, EngineKind, Inner, Input, Node, Runtime};
 use crate::concurrency::ConcurrencyManager;
 use crate::engine::{KvEngine, WriteBatch};
 use crate::raftstore::{
-    Ident, PeerMeta, RaftTiming, RegionMeta, StoreCore, StoreMessage, StoreShared, bootstrap_region, read_ident,
-    read_regions, write_ident,
+    Ident, PeerConfig, PeerMeta, RaftTiming, RegionMeta, StoreCore, StoreMessage, StoreShared, bootstrap_region,
+    read_ident, read_regions, write_ident,
 };
 use crate::service::Service;
 
@@ -121,7 +121,8 @@ impl Inner {
             applied_bytes: Default::default(),
             applied_entries: Default::default(),
         });
-        let core = StoreCore::load(shared.clone(), self.timing(store), self.config.sync)?;
+        let settings = PeerConfig { timing: self.timing(store), log_keep: self.config.log_keep };
+        let core = StoreCore::load(shared.clone(), settings, self.config.sync)?;
         let (tx, rx) = crossbeam_channel::unbounded();
         let post_tx = tx.clone();
         let post = Box::new(move |message| drop(post_tx.send(Input::Message(message))));

@@ -69,6 +69,10 @@ impl Effects {
                 }
                 None => (Err(RegionError::Busy(format!("region {} has no such keys to split at", region.id))), vec![]),
             },
+            Ok(Some(command)) if command.truncates().is_some() => {
+                command.truncates().into_iter().for_each(|to| peer.node.mut_store().truncate(to, batch));
+                (Ok(Done { regions: vec![region.clone()] }), vec![Op::Admin])
+            }
             Ok(Some(command)) => (Ok(Done { regions: vec![region.clone()] }), command.into_ops().collect()),
             Ok(None) => (Ok(Done { regions: vec![region.clone()] }), vec![]),
             Err(refused) => (Err(refused), vec![]),

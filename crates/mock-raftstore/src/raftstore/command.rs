@@ -4,6 +4,8 @@ use bytes::Bytes;
 use logtide_model::{Cf, Op, Region, RegionId};
 use prost::Message;
 
+use super::records::Truncated;
+
 /// The data of a raft entry.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Command {
@@ -19,6 +21,12 @@ pub(crate) struct Command {
     /// New regions, in the order of their keys; the region keeps what is left of the first.
     #[prost(message, repeated, tag = "4")]
     pub(crate) split: Vec<SplitChild>,
+    /// The log up to this entry is not needed any more; 0: it is.
+    #[prost(uint64, tag = "5")]
+    pub(crate) truncate_index: u64,
+    /// The term of that entry.
+    #[prost(uint64, tag = "6")]
+    pub(crate) truncate_term: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -88,12 +96,28 @@ impl Command {
     /// A command that changes data; `None` if an op cannot be proposed (ingestion comes with its own command).
     pub(crate) fn write(region: &Region, ops: Vec<Op>) -> Option<Command> {
         let ops = ops.into_iter().map(OpRecord::of).collect::<Option<Vec<_>>>()?;
-        Some(Command { region_id: region.id, version: region.epoch.version, ops, split: Vec::new() })
+        Some(Command { ops, ..Command::about(region) })
+    }
+
+    /// A command that does nothing.
+    fn about(region: &Region) -> Command {
+        Command { region_id: region.id, version: region.epoch.version, ..Command::default() }
     }
 
     /// A command that splits a region.
     pub(crate) fn split(region: &Region, children: Vec<SplitChild>) -> Command {
-        Command { region_id: region.id, version: region.epoch.version, ops: Vec::new(), split: children }
+        Command { split: children, ..Command::about(region) }
+    }
+
+    /// A command that truncates the log.
+    pub(crate) fn truncate(region: &Region, to: Truncated) -> Command {
+        Command { truncate_index: to.index, truncate_term: to.term, ..Command::about(region) }
+    }
+
+    /// Where it truncates the log.
+    pub(crate) fn truncates(&self) -> Option<Truncated> {
+        let to = Truncated { index: self.truncate_index, term: self.truncate_term };
+        (to.index > 0).then_some(to)
     }
 
     /// Parses the data of an entry without copying keys and values.

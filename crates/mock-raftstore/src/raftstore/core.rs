@@ -14,7 +14,7 @@ use raft::eraftpb::Entry;
 
 use super::apply::{Effects, Event, apply};
 use super::message::StoreMessage;
-use super::peer::{Peer, RaftTiming};
+use super::peer::{Peer, PeerConfig};
 use super::records::{RegionMeta, read_regions};
 use super::shared::StoreShared;
 use crate::engine::{EngineError, WriteBatch};
@@ -27,7 +27,7 @@ const EARLY_MESSAGES: usize = 64;
 /// See the module.
 pub(crate) struct StoreCore {
     shared: Arc<StoreShared>,
-    timing: RaftTiming,
+    config: PeerConfig,
     sync: bool,
     peers: BTreeMap<RegionId, Peer>,
     /// Peers with something to do.
@@ -37,9 +37,9 @@ pub(crate) struct StoreCore {
 
 impl StoreCore {
     /// A store with the peers that its engine knows.
-    pub(crate) fn load(shared: Arc<StoreShared>, timing: RaftTiming, sync: bool) -> Result<StoreCore, EngineError> {
+    pub(crate) fn load(shared: Arc<StoreShared>, config: PeerConfig, sync: bool) -> Result<StoreCore, EngineError> {
         let (peers, dirty, early) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        let mut core = StoreCore { shared, timing, sync, peers, dirty, early };
+        let mut core = StoreCore { shared, config, sync, peers, dirty, early };
         for meta in read_regions(&*core.shared.engine)? {
             core.add_peer(meta)?;
         }
@@ -50,7 +50,7 @@ impl StoreCore {
     fn add_peer(&mut self, meta: RegionMeta) -> Result<(), EngineError> {
         let id = meta.region.id;
         self.shared.pd.report_region(&meta.region, self.shared.id);
-        let peer = Peer::load(meta, self.shared.id, &self.timing, &self.shared.engine)?;
+        let peer = Peer::load(meta, self.shared.id, &self.config, &self.shared.engine)?;
         self.peers.insert(id, peer);
         self.dirty.insert(id);
         for envelope in self.early.remove(&id).unwrap_or_default() {
@@ -97,7 +97,7 @@ impl StoreCore {
     /// Time passes.
     pub(crate) fn tick(&mut self) {
         for (id, peer) in &mut self.peers {
-            if peer.node.tick() {
+            if peer.tick() {
                 self.dirty.insert(*id);
             }
         }

@@ -8,8 +8,8 @@ use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use super::records::{
-    INIT_INDEX, INIT_TERM, decode_entry, encode_entry, entry_key, malformed, put_hard_state, read_last_index,
-    read_states,
+    Truncated, decode_entry, encode_entry, entry_key, malformed, put_hard_state, put_truncated, read_last_index,
+    read_states, read_truncated,
 };
 use crate::engine::{EngineCf, EngineError, KvEngine, WriteBatch};
 
@@ -22,6 +22,7 @@ pub(crate) struct RaftLog {
     engine: Arc<dyn KvEngine>,
     conf: ConfState,
     hard: HardState,
+    truncated: Truncated,
     last_index: u64,
     /// The newest entries, up to `last_index`, without a hole.
     cache: VecDeque<Entry>,
@@ -36,9 +37,11 @@ impl RaftLog {
         engine: Arc<dyn KvEngine>,
     ) -> Result<(RaftLog, u64), EngineError> {
         let (hard, applied) = read_states(&*engine, region_id)?;
+        let truncated = read_truncated(&*engine.snapshot(), region_id)?;
         let last_index = read_last_index(&*engine, region_id, hard.commit)?;
         let conf = ConfState { voters, ..ConfState::default() };
-        let log = RaftLog { region_id, engine, conf, hard, last_index, cache: VecDeque::new(), cache_bytes: 0 };
+        let log =
+            RaftLog { region_id, engine, conf, hard, truncated, last_index, cache: VecDeque::new(), cache_bytes: 0 };
         Ok((log, applied))
     }
 
@@ -79,6 +82,23 @@ impl RaftLog {
         }
     }
 
+    /// The last entry that is not in the log any more.
+    pub(crate) fn truncated(&self) -> Truncated {
+        self.truncated
+    }
+
+    /// Cuts off the entries up to `to`, which are all applied; nothing happens if they are gone already.
+    pub(crate) fn truncate(&mut self, to: Truncated, batch: &mut WriteBatch) {
+        if to.index <= self.truncated.index {
+            return;
+        }
+        put_truncated(batch, self.region_id, self.truncated.index + 1, to);
+        self.truncated = to;
+        while self.cache.front().is_some_and(|e| e.index <= to.index) {
+            self.cache_bytes -= self.cache.pop_front().map_or(0, |e| e.data.len());
+        }
+    }
+
     fn cached(&self, index: u64) -> Option<&Entry> {
         let first = self.cache.front()?.index;
         self.cache.get(index.checked_sub(first)? as usize)
@@ -110,7 +130,7 @@ impl Storage for RaftLog {
         max_size: impl Into<Option<u64>>,
         _context: GetEntriesContext,
     ) -> raft::Result<Vec<Entry>> {
-        if low <= INIT_INDEX {
+        if low <= self.truncated.index {
             return Err(raft::Error::Store(StorageError::Compacted));
         }
         let (limit, mut size) = (max_size.into().unwrap_or(u64::MAX), 0);
@@ -127,10 +147,10 @@ impl Storage for RaftLog {
     }
 
     fn term(&self, index: u64) -> raft::Result<u64> {
-        if index == INIT_INDEX {
-            return Ok(INIT_TERM);
+        if index == self.truncated.index {
+            return Ok(self.truncated.term);
         }
-        if index < INIT_INDEX {
+        if index < self.truncated.index {
             return Err(raft::Error::Store(StorageError::Compacted));
         }
         if index > self.last_index {
@@ -143,7 +163,7 @@ impl Storage for RaftLog {
     }
 
     fn first_index(&self) -> raft::Result<u64> {
-        Ok(INIT_INDEX + 1)
+        Ok(self.truncated.index + 1)
     }
 
     fn last_index(&self) -> raft::Result<u64> {
@@ -170,6 +190,33 @@ mod tests {
 
     fn log(engine: &Arc<dyn KvEngine>) -> RaftLog {
         RaftLog::load(1, vec![2], engine.clone()).unwrap().0
+    }
+
+    #[test]
+    fn what_is_truncated_is_gone_and_its_last_term_is_known() {
+        let engine: Arc<dyn KvEngine> = Arc::new(MemoryEngine::new());
+        let region = Region { id: 1, epoch: RegionEpoch { conf_ver: 1, version: 1 }, range: KeyRange::ALL };
+        let mut batch = WriteBatch::default();
+        bootstrap_region(&mut batch, &RegionMeta { region, peers: vec![PeerMeta { id: 2, store_id: 1 }] });
+        engine.write(&batch, false).unwrap();
+        let mut raft_log = log(&engine);
+        let mut batch = WriteBatch::default();
+        raft_log.append(entries(6, 10, 6, 10), &mut batch);
+        raft_log.set_commit(10, &mut batch);
+        raft_log.truncate(Truncated { index: 8, term: 6 }, &mut batch);
+        raft_log.truncate(Truncated { index: 7, term: 6 }, &mut batch);
+        engine.write(&batch, false).unwrap();
+        for log in [&raft_log, &log(&engine)] {
+            assert_eq!((log.first_index().unwrap(), log.last_index().unwrap()), (9, 10));
+            assert_eq!((log.term(8).unwrap(), log.term(9).unwrap()), (6, 6));
+            assert!(log.term(7).is_err() && log.entries(8, 10, None, GetEntriesContext::empty(false)).is_err());
+            assert_eq!(log.entries(9, 11, None, GetEntriesContext::empty(false)).unwrap().len(), 2);
+        }
+        assert!(engine.get(EngineCf::Raft, &entry_key(1, 8)).unwrap().is_none());
+        let mut batch = WriteBatch::default();
+        raft_log.truncate(Truncated { index: 10, term: 6 }, &mut batch);
+        engine.write(&batch, false).unwrap();
+        assert_eq!(log(&engine).last_index().unwrap(), 10, "an empty log ends where it was cut");
     }
 
     #[test]

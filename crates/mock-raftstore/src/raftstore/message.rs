@@ -54,6 +54,11 @@ pub(crate) enum Action {
     Write(Vec<Op>),
     /// Splits the region.
     Split(Vec<SplitChild>),
+    /// Truncates the log but for so many of the entries that are applied.
+    Truncate {
+        /// How many.
+        keep: u64,
+    },
 }
 
 /// An applied proposal.

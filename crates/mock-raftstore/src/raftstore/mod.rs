@@ -16,7 +16,7 @@ mod shared;
 pub(crate) use command::SplitChild;
 pub(crate) use core::StoreCore;
 pub(crate) use message::{Action, Done, Proposal, ReadReady, Reply, StoreMessage};
-pub(crate) use peer::RaftTiming;
+pub(crate) use peer::{PeerConfig, RaftTiming};
 pub(crate) use records::{Ident, PeerMeta, RegionMeta, bootstrap_region, read_ident, read_regions, write_ident};
 pub use shared::StoreStats;
 pub(crate) use shared::{PeerView, StoreShared, region_snapshot};

@@ -12,7 +12,7 @@ use super::command::Command;
 use super::log::RaftLog;
 use super::message::{Action, Done, Proposal, ReadReady, Reply};
 use super::reads::Reads;
-use super::records::RegionMeta;
+use super::records::{RegionMeta, Truncated};
 use super::shared::PeerView;
 use crate::engine::{EngineError, KvEngine};
 use crate::rpc::RegionError;
@@ -32,6 +32,15 @@ pub(crate) struct RaftTiming {
     pub(crate) fixed: Option<usize>,
 }
 
+/// How peers live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PeerConfig {
+    /// When raft does what by itself.
+    pub(crate) timing: RaftTiming,
+    /// Applied entries that stay in the log; a log with twice as many is truncated.
+    pub(crate) log_keep: u64,
+}
+
 /// A proposal in the log.
 struct Pending {
     index: u64,
@@ -49,6 +58,9 @@ pub(crate) struct Peer {
     /// The term in which observers were told that this peer leads.
     pub(crate) announced: Option<Term>,
     pub(crate) max_ts_synced: bool,
+    log_keep: u64,
+    /// The index behind which this leader last proposed to truncate the log, and its term.
+    truncating: (u64, Term),
     pending: VecDeque<Pending>,
     reads: Reads,
 }
@@ -58,7 +70,7 @@ impl Peer {
     pub(crate) fn load(
         meta: RegionMeta,
         store_id: StoreId,
-        timing: &RaftTiming,
+        settings: &PeerConfig,
         engine: &Arc<dyn KvEngine>,
     ) -> Result<Peer, EngineError> {
         let region_id = meta.region.id;
@@ -67,9 +79,21 @@ impl Peer {
         let voters = meta.peers.iter().map(|p| p.id).collect();
         let (log, applied) = RaftLog::load(region_id, voters, engine.clone())?;
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let node = RawNode::new(&config(id, applied, timing), log, &logger).map_err(|e| failed(e.to_string()))?;
+        let node =
+            RawNode::new(&config(id, applied, &settings.timing), log, &logger).map_err(|e| failed(e.to_string()))?;
         let (pending, reads) = (VecDeque::new(), Reads::default());
-        Ok(Peer { meta, store_id, node, applied, announced: None, max_ts_synced: false, pending, reads })
+        Ok(Peer {
+            meta,
+            store_id,
+            node,
+            applied,
+            announced: None,
+            max_ts_synced: false,
+            log_keep: settings.log_keep,
+            truncating: (0, 0),
+            pending,
+            reads,
+        })
     }
 
     pub(crate) fn region_id(&self) -> RegionId {
@@ -112,6 +136,10 @@ impl Peer {
         let command = match action {
             Action::Write(ops) => Command::write(&self.meta.region, ops),
             Action::Split(children) => Some(Command::split(&self.meta.region, children)),
+            Action::Truncate { keep } => match self.truncation(keep) {
+                Some(to) => Some(Command::truncate(&self.meta.region, to)),
+                None => return reply(Ok(Done { regions: vec![self.meta.region.clone()] })),
+            },
         };
         let Some(command) = command else {
             return reply(Err(RegionError::Busy("an op of this kind cannot be proposed".to_owned())));
@@ -123,6 +151,36 @@ impl Peer {
             }
             Err(error) => reply(Err(RegionError::Busy(format!("raft refused the proposal: {error}")))),
         }
+    }
+
+    /// Where the log ends behind which `keep` applied entries are left; `None` if it is that short already.
+    fn truncation(&self, keep: u64) -> Option<Truncated> {
+        let index = self.applied.saturating_sub(keep);
+        let long = index > self.node.store().truncated().index;
+        let term = long.then(|| self.node.raft.raft_log.term(index).ok()).flatten()?;
+        Some(Truncated { index, term })
+    }
+
+    /// Time passes; true if there may be something to do.
+    pub(crate) fn tick(&mut self) -> bool {
+        let ready = self.node.tick();
+        self.truncate_long_log() || ready
+    }
+
+    /// A leader proposes to truncate a log that has grown to twice what is to be kept.
+    fn truncate_long_log(&mut self) -> bool {
+        let (begin, term) = self.truncating;
+        let begin = if term == self.term() { begin } else { 0 }.max(self.node.store().truncated().index);
+        if self.applied - begin <= self.log_keep.saturating_mul(2) || !self.is_leader() {
+            return false;
+        }
+        let Some(to) = self.truncation(self.log_keep) else { return false };
+        let command = Command::truncate(&self.meta.region, to);
+        if self.node.propose(Vec::new(), command.encode_to_vec()).is_err() {
+            return false;
+        }
+        self.truncating = (to.index, self.term());
+        true
     }
 
     /// Takes the reply of the proposal whose entry was just applied, if it was made here. Proposals whose entries were
@@ -219,6 +277,7 @@ impl Peer {
             leading: self.is_leader() && self.announced == Some(self.term()),
             max_ts_synced: self.max_ts_synced,
             leader: self.leader_store(),
+            log: (self.node.store().truncated().index + 1, self.node.raft.raft_log.last_index()),
         }
     }
 }

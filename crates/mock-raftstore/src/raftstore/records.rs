@@ -1,7 +1,7 @@
 //! Keys and records of the raft column family.
 //!
 //! `01` → [`Ident`]; `02 region 01 index` → entry; `02 region 02` → hard state; `02 region 03` → apply state;
-//! `03 region` → [`RegionMeta`]. Numbers are 8 bytes, big endian.
+//! `02 region 04` → [`Truncated`]; `03 region` → [`RegionMeta`]. Numbers are 8 bytes, big endian.
 
 use bytes::Bytes;
 use logtide_model::{KeyRange, Region, RegionEpoch, RegionId, StoreId};
@@ -21,6 +21,19 @@ const REGION_PREFIX: u8 = 3;
 const LOG: u8 = 1;
 const HARD_STATE: u8 = 2;
 const APPLY_STATE: u8 = 3;
+const TRUNCATED_STATE: u8 = 4;
+
+/// The entry that a log begins behind: the last one that was truncated, or is in a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Truncated {
+    pub(crate) index: u64,
+    pub(crate) term: u64,
+}
+
+impl Truncated {
+    /// Where every log begins that nothing was cut off.
+    pub(crate) const NOTHING: Truncated = Truncated { index: INIT_INDEX, term: INIT_TERM };
+}
 
 /// Whose directory it is.
 #[derive(Clone, PartialEq, Message)]
@@ -168,6 +181,12 @@ pub(crate) fn put_apply_state(batch: &mut WriteBatch, region_id: RegionId, index
     batch.put(EngineCf::Raft, raft_key(region_id, APPLY_STATE, &[]), bytes_of(&[index, term]));
 }
 
+/// Cuts a log off behind `to`; its first entry is that of `first`.
+pub(crate) fn put_truncated(batch: &mut WriteBatch, region_id: RegionId, first: u64, to: Truncated) {
+    batch.delete_range(EngineCf::Raft, entry_key(region_id, first), entry_key(region_id, to.index + 1));
+    batch.put(EngineCf::Raft, raft_key(region_id, TRUNCATED_STATE, &[]), bytes_of(&[to.index, to.term]));
+}
+
 /// Puts a region into a batch.
 pub(crate) fn put_region(batch: &mut WriteBatch, meta: &RegionMeta) {
     batch.put(EngineCf::Raft, region_key(meta.region.id), meta.encode());
@@ -179,6 +198,15 @@ pub(crate) fn bootstrap_region(batch: &mut WriteBatch, meta: &RegionMeta) {
     put_hard_state(batch, meta.region.id, &hard);
     put_apply_state(batch, meta.region.id, INIT_INDEX, INIT_TERM);
     put_region(batch, meta);
+}
+
+/// Where the log of a region begins.
+pub(crate) fn read_truncated(snapshot: &dyn EngineSnapshot, region_id: RegionId) -> Result<Truncated, EngineError> {
+    let Some(bytes) = snapshot.get(EngineCf::Raft, &raft_key(region_id, TRUNCATED_STATE, &[]))? else {
+        return Ok(Truncated::NOTHING);
+    };
+    let [index, term] = numbers(&bytes).ok_or_else(|| malformed(region_id, "truncated state"))?;
+    Ok(Truncated { index, term })
 }
 
 /// The hard state and the applied index of a region.
@@ -219,12 +247,12 @@ pub(crate) fn read_regions(engine: &dyn KvEngine) -> Result<Vec<RegionMeta>, Eng
     Ok(all)
 }
 
-/// The last index of a region's log, searched from `from` on, which is known to be in it (or where logs begin).
+/// The last index of a region's log, searched from `from` on, which the log is known to reach.
 pub(crate) fn read_last_index(engine: &dyn KvEngine, region_id: RegionId, from: u64) -> Result<u64, EngineError> {
     let snapshot = engine.snapshot();
     let (lower, upper) = (entry_key(region_id, from), raft_key(region_id, LOG + 1, &[]));
     let mut iter = snapshot.iter(EngineCf::Raft, lower.into(), upper.into())?;
-    let mut last = INIT_INDEX;
+    let mut last = from;
     while iter.next()? {
         if let Some((_, index)) = iter.key().split_last_chunk::<8>() {
             last = u64::from_be_bytes(*index);

@@ -7,7 +7,8 @@ use logtide_model::{Cf, KeyRange, Op, Region, RegionEpoch};
 use parking_lot::RwLock;
 
 use super::{
-    Action, Done, PeerMeta, Proposal, RaftTiming, RegionMeta, StoreCore, StoreMessage, StoreShared, bootstrap_region,
+    Action, Done, PeerConfig, PeerMeta, Proposal, RaftTiming, RegionMeta, StoreCore, StoreMessage, StoreShared,
+    bootstrap_region,
 };
 use crate::engine::{EngineCf, KvEngine, MemoryEngine, WriteBatch};
 use crate::pd::{ManualClock, Pd};
@@ -25,7 +26,7 @@ fn store(engine: &MemoryEngine) -> StoreCore {
         applied_entries: Default::default(),
     };
     let timing = RaftTiming { heartbeat: 2, election: 10, fixed: Some(0) };
-    let mut core = StoreCore::load(Arc::new(shared), timing, false).unwrap();
+    let mut core = StoreCore::load(Arc::new(shared), PeerConfig { timing, log_keep: 1000 }, false).unwrap();
     core.handle(StoreMessage::Campaign(7));
     poll(&mut core);
     core

@@ -11,7 +11,7 @@ use logtide_model::{Cf, HostError, KeyRange, Role, StoreId, encode_raw_key};
 
 use crate::recorder::{Recorder, Sequence};
 
-fn start(split_keys: &[&str]) -> (Cluster, Vec<Recorder>) {
+pub(crate) fn start(split_keys: &[&str]) -> (Cluster, Vec<Recorder>) {
     let sequence = Sequence::default();
     let recorders: Vec<_> = (1..=3).map(|s| Recorder::new(s, &sequence)).collect();
     let mut config = ClusterConfig::memory(Driver::Steps);
@@ -26,7 +26,7 @@ fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
 }
 
-fn put(cluster: &Cluster, raw: &str) -> KvRequest {
+pub(crate) fn put(cluster: &Cluster, raw: &str) -> KvRequest {
     let (region, _) = cluster.rpc().locate(raw.as_bytes());
     let key = raw.as_bytes().to_vec();
     let kind = MutationKind::Put(Bytes::from_static(b"v"));
@@ -43,7 +43,7 @@ fn put(cluster: &Cluster, raw: &str) -> KvRequest {
     KvRequest { region_id: region.id, epoch: region.epoch, command }
 }
 
-fn cut_off(cluster: &Cluster, store: StoreId) {
+pub(crate) fn cut_off(cluster: &Cluster, store: StoreId) {
     let others: BTreeSet<_> = (1..=3).filter(|s| *s != store).collect();
     cluster.partition(&[[store].into(), others]);
 }
