@@ -1,0 +1,1 @@
+//! Transactions as scripts that are polled step by step.
