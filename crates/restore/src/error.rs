@@ -182,6 +182,14 @@ pub enum RestoreError {
         /// What the system says.
         source: io::Error,
     },
+    /// A sink of the host failed.
+    #[error("the restored state cannot be written: {doing}")]
+    Sink {
+        /// What it was about to do, to what.
+        doing: String,
+        /// What it says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// RocksDB failed.
     #[error("{}: {cause}", path.display())]
     Engine {
@@ -229,7 +237,8 @@ impl Diagnose for RestoreError {
             E::TargetInUse { .. } => ErrorCode::TargetInUse,
             E::Identity(e) => e.code(),
             E::Damaged { source, .. } | E::Metadata(source) => source.code(),
-            E::Missing { .. } | E::Storage { .. } | E::Local { .. } | E::Engine { .. } | E::Output(_) => ErrorCode::Io,
+            E::Missing { .. } | E::Storage { .. } | E::Local { .. } => ErrorCode::Io,
+            E::Sink { .. } | E::Engine { .. } | E::Output(_) => ErrorCode::Io,
             E::Contradiction { .. } | E::BadRecord { .. } | E::BadData { .. } => ErrorCode::MalformedMetadata,
             E::MissingValue { .. } | E::AmbiguousValue { .. } | E::Conflict { .. } | E::Malformed { .. } => {
                 ErrorCode::MalformedMetadata
@@ -273,6 +282,7 @@ impl Diagnose for RestoreError {
                 "bring the object back from a copy of the storage, or leave its keys or timestamps out of the restore"
                     .into()
             }
+            E::Sink { .. } => "mend what the host's store says, and restore again: nothing was made visible".into(),
             _ => String::new(),
         }
     }

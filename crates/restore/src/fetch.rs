@@ -121,7 +121,7 @@ async fn run(shared: Arc<Shared>, job: Job) -> Result<(), RestoreError> {
     };
     let _turn = shared.decoders.acquire().await.map_err(|_| RestoreError::Cancelled)?;
     let work = shared.clone();
-    joined(tokio::task::spawn_blocking(move || decode(&work, &job, &bytes)).await)
+    shared.means.work(move || decode(&work, &job, &bytes)).await
 }
 
 async fn get(storage: &Storage, job: &Job) -> Result<Bytes, RestoreError> {
@@ -148,7 +148,7 @@ async fn get(storage: &Storage, job: &Job) -> Result<Bytes, RestoreError> {
     }
 }
 
-/// Verifies and sorts the files of a read, on a thread of its own.
+/// Verifies and sorts the files of a read.
 fn decode(shared: &Shared, job: &Job, bytes: &Bytes) -> Result<(), RestoreError> {
     let idle = shared.sorters.lock().pop();
     let mut sorter =

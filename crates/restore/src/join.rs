@@ -13,7 +13,6 @@ use logtide_model::codec::{CodecError, encode_var_u64, take_u8, take_var_u64};
 use logtide_model::mvcc::Write;
 use logtide_model::{Cf, MemoryBudget, Permit, Ts, append_ts, split_ts};
 
-use crate::RestoreError;
 use crate::error::KeyText;
 use crate::fetch::spill;
 use crate::meter::Meter;
@@ -21,6 +20,7 @@ use crate::origin::Origin;
 use crate::resolve::{Candidates, Testimony, Witnesses, write_order};
 use crate::sort::{Merge, Sorter, record_len};
 use crate::summary::Counts;
+use crate::{RestoreError, SinkPart};
 
 /// The sorter's kind of write records.
 pub(crate) const WRITES: usize = 0;
@@ -32,12 +32,6 @@ pub(crate) const DEFAULTS: usize = 1;
 const REFERENCE: u8 = 0;
 /// First payload byte of a value.
 pub(crate) const VALUE: u8 = 1;
-
-/// Where the joined records go, in key order within a column family.
-pub(crate) trait Sink {
-    /// Takes a record.
-    fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<(), RestoreError>;
-}
 
 /// What both passes share.
 pub(crate) struct Join<'a, S> {
@@ -97,7 +91,7 @@ impl Version {
     }
 }
 
-impl<S: Sink> Join<'_, S> {
+impl<S: SinkPart> Join<'_, S> {
     /// Walks over write records: one per version goes to the sink, references to values into `references`.
     pub(crate) fn writes(&mut self, merge: &mut Merge, references: &mut Sorter<1>) -> Result<(), RestoreError> {
         let mut version = Version::new(self.budget);
@@ -268,7 +262,13 @@ mod tests {
 
     type Out = Vec<(Cf, Vec<u8>, Vec<u8>)>;
 
-    impl Sink for Out {
+    impl SinkPart for Out {
+        type Done = Out;
+
+        fn finish(self) -> Result<(Out, crate::Made), RestoreError> {
+            Ok((self, crate::Made::default()))
+        }
+
         fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {
             self.push((cf, key.to_vec(), value.to_vec()));
             Ok(())

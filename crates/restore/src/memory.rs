@@ -2,11 +2,12 @@
 
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use logtide_model::{MemoryBudget, Permit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::meter::joined;
 use crate::{RestoreError, RestoreOptions};
 
 /// The least memory that a restore works in.
@@ -70,12 +71,14 @@ pub(crate) struct Means {
     pub(crate) concurrency: usize,
     /// Where temporary files go.
     pub(crate) temp_dir: PathBuf,
+    /// The caller's task does all work.
+    inline: bool,
 }
 
 impl Means {
     /// As the options say, with temporary files in `temp_dir` if they do not say where.
     pub(crate) fn new(options: &RestoreOptions, temp_dir: &Path) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let cores = options.threads.unwrap_or_else(cores);
         let concurrency = options.concurrency.max(1);
         Means {
             memory: options.memory,
@@ -83,8 +86,23 @@ impl Means {
             shares: Shares::of(options.memory, cores, concurrency),
             concurrency,
             temp_dir: options.temp_dir.clone().unwrap_or_else(|| temp_dir.to_owned()),
+            inline: options.threads == Some(0),
         }
     }
+
+    /// Does work that blocks or takes a processor: on a thread made for that, or here.
+    pub(crate) async fn work<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, RestoreError> + Send + 'static,
+    ) -> Result<T, RestoreError> {
+        if self.inline { work() } else { joined(tokio::task::spawn_blocking(work).await) }
+    }
+}
+
+/// Asking the system takes longer than a small restore.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 /// Lets reads through while their bytes fit.

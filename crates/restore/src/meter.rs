@@ -71,6 +71,7 @@ impl Meter {
         progress.report(&self.progress(stage));
         let result = loop {
             tokio::select! {
+                biased;
                 result = &mut work => break result,
                 () = self.0.wake.notified() => progress.report(&self.progress(stage)),
             }

@@ -1,6 +1,6 @@
 //! What to restore, to where, and with which means.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use logtide_model::{KeyRange, Ts};
 
@@ -14,7 +14,8 @@ pub const DEFAULT_CONCURRENCY: usize = 16;
 pub struct RestoreOptions {
     /// The ts to bring back; `None` for the checkpoint.
     pub restored_ts: Option<Ts>,
-    /// The RocksDB directory to make. It must not exist, or be empty; its parent must exist.
+    /// The RocksDB directory to make. It must not exist, or be empty; its parent must exist. Nothing to
+    /// [`crate::restore_to`].
     pub target: PathBuf,
     /// The most memory to use, in bytes; at least [`crate::MIN_MEMORY`].
     pub memory: usize,
@@ -24,6 +25,9 @@ pub struct RestoreOptions {
     pub range: Option<KeyRange>,
     /// Where temporary files go; `None` for beside the target. They have no names: a crash leaves none behind.
     pub temp_dir: Option<PathBuf>,
+    /// Threads that decode and merge; `None` for as many as cores and memory allow. With `Some(0)` the task that restores
+    /// does all work itself: then nothing depends on the timing of threads, as a simulation needs it.
+    pub threads: Option<usize>,
 }
 
 impl RestoreOptions {
@@ -36,11 +40,21 @@ impl RestoreOptions {
             concurrency: DEFAULT_CONCURRENCY,
             range: None,
             temp_dir: None,
+            threads: None,
         }
     }
 
-    /// The directory that the target is in.
-    pub(crate) fn parent(&self) -> &Path {
-        self.target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    /// Everything up to the checkpoint, into a sink.
+    pub fn for_sink() -> Self {
+        RestoreOptions::new(PathBuf::new())
+    }
+
+    /// The directory that the target is in; the system's for temporary files if there is no target.
+    pub(crate) fn parent(&self) -> PathBuf {
+        match self.target.parent() {
+            None => std::env::temp_dir(),
+            Some(here) if here.as_os_str().is_empty() => PathBuf::from("."),
+            Some(parent) => parent.to_owned(),
+        }
     }
 }

@@ -57,7 +57,7 @@ pub async fn plan_restore(
     options: &RestoreOptions,
     progress: &dyn Progress,
 ) -> Result<Plan, RestoreError> {
-    plan_within(storage, options, &Means::new(options, options.parent()), progress).await
+    plan_within(storage, options, &Means::new(options, &options.parent()), progress).await
 }
 
 pub(crate) async fn plan_within(
@@ -73,7 +73,7 @@ pub(crate) async fn plan_within(
     let listed;
     (window.values_from, listed) = survey(storage, &window).await?;
     let (meter, io) = (Meter::default(), |e| local(&means.temp_dir, e));
-    let mut planner = Planner::new(window.clone(), listed, &means.temp_dir).map_err(io)?;
+    let mut planner = Planner::new(window.clone(), listed, &means.temp_dir);
     let work = fill(storage, &window, means, &meter, &mut planner);
     meter.watch(Stage::Plan, progress, work).await?;
     Ok(Plan { log, window, planned: planner.finish().map_err(io)? })

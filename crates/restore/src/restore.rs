@@ -1,75 +1,85 @@
-//! A restore from beginning to end: plan, fetch, merge, ingest.
+//! A restore from beginning to end: plan, fetch, merge, and what the sink does at the end.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use logtide_model::Permit;
+use logtide_model::{KeyRange, Permit};
 use logtide_storage::Storage;
 use tokio::task::JoinSet;
 
-use crate::engine::{Home, Marker, SstSink, Ssts, Staging, column_family};
 use crate::fetch::{fetch, spill};
 use crate::join::{DEFAULTS, Join, Scratch, WRITES};
 use crate::memory::{MIN_MEMORY, Means, Shares};
-use crate::meter::{Meter, join_all, joined};
+use crate::meter::{Meter, join_all};
 use crate::planning::plan_within;
 use crate::sort::{Merge, RunSet, Runs, Sorter};
 use crate::summary::{Counts, Took};
-use crate::{Plan, Progress, RestoreError, RestoreOptions, RestoreSummary, Stage};
+use crate::{Finish, Made, Plan, Progress, RestoreError, RestoreOptions, RestoreSummary, Sink, SinkPart, Stage};
 
-/// Accounted for an SST file that is being written: RocksDB's write buffer, block and index.
-const SST_WRITER: usize = 2 << 20;
+/// Accounted for a part of the sink: a RocksDB SST file that is being written has a write buffer, a block and an index.
+const PART: usize = 2 << 20;
 
-/// Brings the log's state at a ts into a new RocksDB directory.
+/// Brings the log's state at a ts into a new RocksDB directory, `options.target`.
 ///
 /// It runs on the current tokio runtime (any flavour) and its blocking threads. Dropping the future ends it.
 ///
 /// # Errors
 /// Any [`RestoreError`]; the target is then as it was.
+#[cfg(feature = "rocksdb")]
 pub async fn restore_point(
     storage: &Storage,
     options: &RestoreOptions,
     progress: &dyn Progress,
 ) -> Result<RestoreSummary, RestoreError> {
-    if options.memory < MIN_MEMORY {
-        let what = "a restore".to_owned();
-        return Err(RestoreError::Memory { what, needed: MIN_MEMORY, memory: options.memory });
-    }
-    let staging = Staging::claim(&options.target)?;
-    let (mut summary, ssts) = Restore::new(storage, options, &staging, progress).run().await?;
+    enough(options)?;
+    let target = crate::RocksDir::claim(&options.target)?;
+    restore_to(storage, options, target, progress).await.map(|(summary, ())| summary)
+}
+
+/// Brings the log's state at a ts into `sink`; what was done, and what the sink makes of it.
+///
+/// It runs on the current tokio runtime (any flavour) and, unless the options say otherwise, its blocking threads.
+/// Dropping the future ends it.
+///
+/// # Errors
+/// Any [`RestoreError`]; the sink is then dropped without [`Sink::finish`], or failed in it.
+pub async fn restore_to<S: Sink>(
+    storage: &Storage,
+    options: &RestoreOptions,
+    sink: S,
+    progress: &dyn Progress,
+) -> Result<(RestoreSummary, S::Output), RestoreError> {
+    enough(options)?;
+    let temp_dir = sink.temp_dir().unwrap_or_else(std::env::temp_dir);
+    let means = Means::new(options, &temp_dir);
+    let (sink, merged) = Restore { storage, options, progress, means: means.clone() }.run(sink).await?;
+    let Merged { mut summary, parts } = merged;
     let began = Instant::now();
     let meter = Meter::default();
-    meter.expect(ssts.bytes);
-    let marker = marker(&summary);
-    let (watched, inner) = (meter.clone(), meter);
-    let ingest = async move {
-        let work = move || {
-            staging.ingest(&ssts, &inner)?;
-            staging.finish(&marker)
-        };
-        joined(tokio::task::spawn_blocking(work).await)
-    };
-    watched.watch(Stage::Ingest, progress, ingest).await?;
+    meter.expect(summary.sst_bytes);
+    let told = meter.clone();
+    let ingest = means.work(move || {
+        let told = |bytes| told.done(bytes, 0);
+        let output = sink.finish(Finish { parts, summary: &summary, told: &told })?;
+        Ok((summary, output))
+    });
+    let output;
+    (summary, output) = meter.watch(Stage::Ingest, progress, ingest).await?;
     summary.took.ingest = began.elapsed();
     summary.mb_per_second = rate(summary.records.bytes, summary.took.total());
-    Ok(summary)
+    Ok((summary, output))
+}
+
+fn enough(options: &RestoreOptions) -> Result<(), RestoreError> {
+    if options.memory >= MIN_MEMORY {
+        return Ok(());
+    }
+    let what = "a restore".to_owned();
+    Err(RestoreError::Memory { what, needed: MIN_MEMORY, memory: options.memory })
 }
 
 fn rate(bytes: u64, took: Duration) -> f64 {
     bytes as f64 / 1e6 / took.as_secs_f64().max(1e-9)
-}
-
-fn marker(summary: &RestoreSummary) -> Marker {
-    Marker {
-        format: 1,
-        restored_ts: summary.restored_ts,
-        start_ts: summary.start_ts,
-        storage: summary.storage.clone(),
-        writes: summary.records.writes,
-        values: summary.records.values,
-        bytes: summary.records.bytes,
-    }
 }
 
 /// What the stages share.
@@ -78,29 +88,37 @@ struct Restore<'a> {
     options: &'a RestoreOptions,
     progress: &'a dyn Progress,
     means: Means,
-    home: Arc<Home>,
-    sst_dir: PathBuf,
 }
 
-impl<'a> Restore<'a> {
-    fn new(storage: &'a Storage, options: &'a RestoreOptions, staging: &Staging, progress: &'a dyn Progress) -> Self {
-        let means = Means::new(options, staging.dir());
-        Restore { storage, options, progress, means, home: staging.home(), sst_dir: staging.ssts() }
-    }
+/// All but the end.
+struct Merged<P: SinkPart> {
+    summary: RestoreSummary,
+    parts: Vec<P::Done>,
+}
 
+/// What the parts of a sink made.
+struct Parts<P: SinkPart> {
+    /// By index.
+    done: Vec<(usize, P::Done)>,
+    made: Made,
+    spilled: u64,
+}
+
+impl Restore<'_> {
     fn runs(&self) -> Arc<Runs> {
         let Shares { fan_in, window, .. } = self.means.shares;
         Arc::new(Runs::new(self.means.temp_dir.clone(), fan_in, window, self.means.budget.clone()))
     }
 
-    async fn run(&self) -> Result<(RestoreSummary, Ssts), RestoreError> {
+    async fn run<S: Sink>(&self, mut sink: S) -> Result<(S, Merged<S::Part>), RestoreError> {
         let began = Instant::now();
         let mut plan = plan_within(self.storage, self.options, &self.means, self.progress).await?;
+        sink.begin(&plan.window)?;
         let planned = Instant::now();
         let runs = [self.runs(), self.runs()];
         let (mut counts, bytes_read) = self.fetch(&mut plan, &runs).await?;
         let fetched = Instant::now();
-        let (ssts, spilled_bytes) = self.merge(runs, &mut counts).await?;
+        let parts = self.merge(&mut sink, runs, &mut counts).await?;
         let took =
             Took { plan: planned - began, fetch: fetched - planned, merge: fetched.elapsed(), ..Took::default() };
         let summary = RestoreSummary {
@@ -113,14 +131,15 @@ impl<'a> Restore<'a> {
             bytes_read,
             plain_bytes: plan.summary().plain_bytes,
             records: counts,
-            spilled_bytes,
-            ssts: ssts.files.len() as u64,
-            sst_bytes: ssts.bytes,
+            spilled_bytes: parts.spilled,
+            ssts: parts.made.files,
+            sst_bytes: parts.made.bytes,
             took,
             mb_per_second: 0.0,
             peak_memory: self.means.budget.peak(),
         };
-        Ok((summary, ssts))
+        let parts = parts.done.into_iter().map(|(_, done)| done).collect();
+        Ok((sink, Merged { summary, parts }))
     }
 
     /// Reads and sorts; counts, and the bytes that were read.
@@ -132,60 +151,58 @@ impl<'a> Restore<'a> {
         Ok((counts, meter.bytes()))
     }
 
-    /// Merges runs into SST files, in as many key ranges side by side as there are threads.
-    async fn merge(&self, runs: [Arc<Runs>; 2], counts: &mut Counts) -> Result<(Ssts, u64), RestoreError> {
+    /// Merges runs into parts of the sink, in as many key ranges side by side as there are threads.
+    async fn merge<S: Sink>(
+        &self,
+        sink: &mut S,
+        runs: [Arc<Runs>; 2],
+        counts: &mut Counts,
+    ) -> Result<Parts<S::Part>, RestoreError> {
         let meter = Meter::default();
-        let dir = self.means.temp_dir.clone();
-        let collect = runs.clone();
-        let sets = joined(
-            tokio::task::spawn_blocking(move || {
-                let sets = [collect[WRITES].finish(), collect[DEFAULTS].finish()];
-                let [writes, values] = sets.map(|set| set.map(Arc::new).map_err(|e| spill(&dir, e)));
-                Ok([writes?, values?])
-            })
-            .await,
-        )?;
+        let sets = self.collect(runs.clone()).await?;
         meter.expect(sets.iter().map(|set| set.bytes()).sum());
         let spilled = runs.iter().map(|runs| runs.spilled()).sum();
         let bounds = partitions(&sets, self.means.shares.workers);
+        let parts: Vec<S::Part> = bounds
+            .iter()
+            .enumerate()
+            .map(|(index, (start, end))| sink.part(index, KeyRange::new(start.clone(), end.clone())))
+            .collect::<Result<_, _>>()?;
         let mut tasks = JoinSet::new();
-        for (index, (start, end)) in bounds.into_iter().enumerate() {
-            let part = self.partition(index, start, end, sets.clone(), meter.clone());
-            tasks.spawn_blocking(move || part.merge());
+        for (index, ((start, end), part)) in bounds.into_iter().zip(parts).enumerate() {
+            let (sets, meter, references) = (sets.clone(), meter.clone(), self.runs());
+            let means = self.means.clone();
+            let work = Partition { start, end, sets, meter, references, means: means.clone(), part };
+            tasks.spawn(async move { means.work(move || work.merge()).await.map(|done| (index, done)) });
         }
         drop((sets, runs));
         let work = async {
-            let mut all = Ssts::default();
-            join_all(&mut tasks, &meter, |(ssts, part): (Ssts, Counts)| {
+            let mut all = Parts { done: Vec::new(), made: Made::default(), spilled };
+            join_all(&mut tasks, &meter, |(index, (done, made, part)): (usize, (_, Made, Counts))| {
                 counts.add(&part);
-                all.files.extend(ssts.files);
-                all.bytes += ssts.bytes;
+                all.made = Made { files: all.made.files + made.files, bytes: all.made.bytes + made.bytes };
+                all.done.push((index, done));
             })
             .await?;
+            all.done.sort_by_key(|(index, _)| *index);
             Ok(all)
         };
-        let ssts = meter.watch(Stage::Merge, self.progress, work).await?;
-        Ok((ssts, spilled))
+        meter.watch(Stage::Merge, self.progress, work).await
     }
 
-    fn partition(&self, index: usize, start: Vec<u8>, end: Vec<u8>, sets: [Arc<RunSet>; 2], meter: Meter) -> Partition {
-        Partition {
-            index,
-            start,
-            end,
-            sets,
-            meter,
-            references: self.runs(),
-            means: self.means.clone(),
-            _home: self.home.clone(),
-            sst_dir: self.sst_dir.clone(),
-        }
+    async fn collect(&self, runs: [Arc<Runs>; 2]) -> Result<[Arc<RunSet>; 2], RestoreError> {
+        let dir = self.means.temp_dir.clone();
+        let collect = move || {
+            let sets = [runs[WRITES].finish(), runs[DEFAULTS].finish()];
+            let [writes, values] = sets.map(|set| set.map(Arc::new).map_err(|e| spill(&dir, e)));
+            Ok([writes?, values?])
+        };
+        self.means.work(collect).await
     }
 }
 
 /// A key range that is merged on its own.
-struct Partition {
-    index: usize,
+struct Partition<P> {
     /// First encoded key.
     start: Vec<u8>,
     /// Behind the last encoded key; empty for none.
@@ -194,19 +211,17 @@ struct Partition {
     meter: Meter,
     references: Arc<Runs>,
     means: Means,
-    _home: Arc<Home>,
-    sst_dir: PathBuf,
+    part: P,
 }
 
-impl Partition {
-    fn merge(self) -> Result<(Ssts, Counts), RestoreError> {
-        let _writer: Permit = self.means.budget.force_acquire(SST_WRITER);
-        let options = column_family();
-        let mut sink = SstSink::new(&options, &self.sst_dir, self.index);
+impl<P: SinkPart> Partition<P> {
+    fn merge(mut self) -> Result<(P::Done, Made, Counts), RestoreError> {
+        let _part: Permit = self.means.budget.force_acquire(PART);
         let mut counts = Counts::default();
         let io = |e| spill(&self.means.temp_dir, e);
+        let writes = cursors(&self.sets[WRITES], &self.start, &self.end, &self.means).map_err(io)?;
         let mut join = Join {
-            sink: &mut sink,
+            sink: &mut self.part,
             counts: &mut counts,
             meter: &self.meter,
             temp_dir: &self.means.temp_dir,
@@ -214,20 +229,19 @@ impl Partition {
             scratch: Scratch::default(),
         };
         let mut references = Sorter::new([self.references.clone()], self.means.shares.references, &self.means.budget);
-        let mut writes = Merge::new(self.cursors(&self.sets[WRITES]).map_err(io)?);
-        join.writes(&mut writes, &mut references)?;
-        drop(writes);
+        join.writes(&mut Merge::new(writes), &mut references)?;
         references.finish();
         let references = self.references.finish().map_err(io)?;
-        let mut both = self.cursors(&references).map_err(io)?;
-        both.extend(self.cursors(&self.sets[DEFAULTS]).map_err(io)?);
+        let mut both = cursors(&references, &self.start, &self.end, &self.means).map_err(io)?;
+        both.extend(cursors(&self.sets[DEFAULTS], &self.start, &self.end, &self.means).map_err(io)?);
         join.defaults(&mut Merge::new(both))?;
-        Ok((sink.finish()?, counts))
+        let (done, made) = self.part.finish()?;
+        Ok((done, made, counts))
     }
+}
 
-    fn cursors(&self, set: &RunSet) -> std::io::Result<Vec<crate::sort::Cursor>> {
-        set.cursors(&self.start, &self.end, self.means.shares.window, &self.means.budget)
-    }
+fn cursors(set: &RunSet, start: &[u8], end: &[u8], means: &Means) -> std::io::Result<Vec<crate::sort::Cursor>> {
+    set.cursors(start, end, means.shares.window, &means.budget)
 }
 
 /// Cuts the data into at most `n` key ranges of about the same size, between user keys.

@@ -1,5 +1,6 @@
 //! What is damaged, cut off or missing is named, with what is lost; nothing of it is restored, and no target appears.
 
+#![cfg(feature = "rocksdb")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod lab;

@@ -1,5 +1,6 @@
 //! Invariant I10: for every T that the log covers, restore(T) is the MVCC state at T; never more, never less.
 
+#![cfg(feature = "rocksdb")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod lab;

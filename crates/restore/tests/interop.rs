@@ -1,5 +1,6 @@
 //! Backups that TiKV's own code wrote, restored and compared with what was fed to it.
 
+#![cfg(feature = "rocksdb")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod lab;

@@ -1,5 +1,6 @@
 //! What cannot be restored is refused with bounds and remedy; what need not be read is not read.
 
+#![cfg(feature = "rocksdb")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod lab;

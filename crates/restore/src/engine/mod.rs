@@ -1,15 +1,14 @@
 //! All that touches RocksDB: SST files, the new data directory, reading a data directory.
 
+mod directory;
 mod dump;
 mod options;
 mod sst;
 mod staging;
 
-pub use dump::{DumpSummary, Each, dump};
-pub(crate) use options::column_family;
-pub(crate) use sst::{SstSink, Ssts};
-pub(crate) use staging::{Home, Staging};
-pub use staging::{MARKER_FILE, Marker};
+pub use directory::{MARKER_FILE, Marker, RocksDir};
+pub use dump::dump;
+pub use sst::{SstPart, Ssts};
 
 /// First byte of every data key on disk.
 const DATA_PREFIX: u8 = b'z';

@@ -1,73 +1,78 @@
 //! Writes SST files.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use logtide_model::Cf;
 use rocksdb::{Options, SstFileWriter};
 
-use super::DATA_PREFIX;
-use crate::RestoreError;
-use crate::join::Sink;
+use super::staging::Home;
+use super::{DATA_PREFIX, options};
+use crate::{Made, RestoreError, SinkPart};
 
 /// Bytes of keys and values of an SST file, about: few files, each with a small index.
 const SST_BYTES: u64 = 64 << 20;
 
-/// Finished SST files.
-#[derive(Debug, Default)]
-pub(crate) struct Ssts {
-    /// Column family and path of each, in key order within a column family and partition.
-    pub(crate) files: Vec<(Cf, PathBuf)>,
-    /// Bytes of all.
+/// A finished SST file.
+#[derive(Debug)]
+pub(crate) struct Sst {
+    pub(crate) cf: Cf,
+    pub(crate) path: PathBuf,
     pub(crate) bytes: u64,
 }
 
-/// Writes records that come in key order per column family, one column family after the other.
-pub(crate) struct SstSink<'a> {
-    options: &'a Options,
-    dir: &'a Path,
-    /// Distinguishes the files of sinks that write side by side.
-    partition: usize,
-    open: Option<Open<'a>>,
-    done: Ssts,
+/// The files of a part, in key order within a column family.
+#[derive(Debug)]
+pub struct Ssts(pub(crate) Vec<Sst>);
+
+/// Writes the records of one key range as SST files.
+pub struct SstPart {
+    /// Where the files go, kept until they are written.
+    home: Arc<Home>,
+    /// Distinguishes the files of parts that write side by side.
+    index: usize,
+    open: Option<Open>,
+    done: Vec<Sst>,
     key: Vec<u8>,
 }
 
-struct Open<'a> {
-    writer: SstFileWriter<'a>,
+struct Open {
+    writer: SstFileWriter<'static>,
     cf: Cf,
     path: PathBuf,
     bytes: u64,
 }
 
-impl<'a> SstSink<'a> {
-    pub(crate) fn new(options: &'a Options, dir: &'a Path, partition: usize) -> Self {
-        SstSink { options, dir, partition, open: None, done: Ssts::default(), key: vec![DATA_PREFIX] }
-    }
+/// The options of every SST file; a writer refers to them as long as it lives.
+fn file_options() -> &'static Options {
+    static OPTIONS: OnceLock<Options> = OnceLock::new();
+    OPTIONS.get_or_init(options::column_family)
+}
 
-    /// Completes the last file.
-    pub(crate) fn finish(mut self) -> Result<Ssts, RestoreError> {
-        self.close()?;
-        Ok(self.done)
+impl SstPart {
+    pub(crate) fn new(home: Arc<Home>, index: usize) -> Self {
+        SstPart { home, index, open: None, done: Vec::new(), key: vec![DATA_PREFIX] }
     }
 
     fn close(&mut self) -> Result<(), RestoreError> {
-        let Some(mut open) = self.open.take() else { return Ok(()) };
-        open.writer.finish().map_err(|e| engine(&open.path, &e))?;
-        self.done.bytes += open.writer.file_size();
-        self.done.files.push((open.cf, open.path));
+        let Some(Open { mut writer, cf, path, .. }) = self.open.take() else { return Ok(()) };
+        writer.finish().map_err(|e| engine(&path, &e))?;
+        self.done.push(Sst { cf, path, bytes: writer.file_size() });
         Ok(())
     }
 
-    fn create(&self, cf: Cf) -> Result<Open<'a>, RestoreError> {
-        let name = format!("{}-{}-{}.sst", cf.name(), self.partition, self.done.files.len());
-        let path = self.dir.join(name);
-        let writer = SstFileWriter::create(self.options);
+    fn create(&self, cf: Cf) -> Result<Open, RestoreError> {
+        let name = format!("{}-{}-{}.sst", cf.name(), self.index, self.done.len());
+        let path = self.home.ssts().join(name);
+        let writer = SstFileWriter::create(file_options());
         writer.open(&path).map_err(|e| engine(&path, &e))?;
         Ok(Open { writer, cf, path, bytes: 0 })
     }
 }
 
-impl Sink for SstSink<'_> {
+impl SinkPart for SstPart {
+    type Done = Ssts;
+
     fn put(&mut self, cf: Cf, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {
         if self.open.as_ref().is_some_and(|open| open.cf != cf || open.bytes >= SST_BYTES) {
             self.close()?;
@@ -82,6 +87,13 @@ impl Sink for SstSink<'_> {
         open.bytes += (self.key.len() + value.len()) as u64;
         self.open = Some(open);
         Ok(())
+    }
+
+    fn finish(mut self) -> Result<(Ssts, Made), RestoreError> {
+        self.close()?;
+        let bytes = self.done.iter().map(|sst| sst.bytes).sum();
+        let made = Made { files: self.done.len() as u64, bytes };
+        Ok((Ssts(self.done), made))
     }
 }
 

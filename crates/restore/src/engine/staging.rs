@@ -7,41 +7,26 @@ use std::sync::Arc;
 
 use logtide_model::Cf;
 use rocksdb::{ColumnFamilyDescriptor, DB, FlushOptions, IngestExternalFileOptions};
-use serde::{Deserialize, Serialize};
 
-use super::{CFS, Ssts, options, sst::engine};
+use super::directory::{MARKER_FILE, Marker};
+use super::sst::{Sst, engine};
+use super::{CFS, options};
 use crate::RestoreError;
-use crate::meter::Meter;
-
-/// The file in a restored directory that says what it is.
-pub const MARKER_FILE: &str = "logtide-restore.json";
 
 /// SST files that are ingested at once: RocksDB opens all of them.
 const INGEST: usize = 64;
-
-/// What [`MARKER_FILE`] says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Marker {
-    /// The revision of this file: 1.
-    pub format: u32,
-    /// The ts that the directory is at.
-    pub restored_ts: u64,
-    /// Commits at or below it are not in it.
-    pub start_ts: u64,
-    /// Where it was restored from.
-    pub storage: String,
-    /// Records of the write column family.
-    pub writes: u64,
-    /// Records of the default column family.
-    pub values: u64,
-    /// Bytes of keys and values.
-    pub bytes: u64,
-}
 
 /// A directory that is removed, whatever is in it, when nobody needs it any more: threads that write to it hold it too,
 /// for they may outlive a restore whose future was dropped.
 #[derive(Debug)]
 pub(crate) struct Home(PathBuf);
+
+impl Home {
+    /// Where SST files go.
+    pub(crate) fn ssts(&self) -> PathBuf {
+        self.0.join("sst")
+    }
+}
 
 impl Drop for Home {
     fn drop(&mut self) {
@@ -85,14 +70,9 @@ impl Staging {
             Err(e) => return Err(e),
         };
         let staging = Staging { home: Arc::new(Home(dir)), target: target.to_owned(), db: Some(db) };
-        let ssts = staging.ssts();
+        let ssts = staging.home.ssts();
         fs::create_dir(&ssts).map_err(|e| local(&ssts, "cannot be made", e))?;
         Ok(staging)
-    }
-
-    /// Where SST files go.
-    pub(crate) fn ssts(&self) -> PathBuf {
-        self.dir().join("sst")
     }
 
     /// The directory for temporary files that nobody chose another one for.
@@ -105,15 +85,19 @@ impl Staging {
         self.home.clone()
     }
 
-    /// Adds SST files to the database.
-    pub(crate) fn ingest(&self, ssts: &Ssts, meter: &Meter) -> Result<(), RestoreError> {
+    /// Adds SST files to the database; `told` takes their bytes as it goes.
+    pub(crate) fn ingest(
+        &self,
+        ssts: &[Sst],
+        told: &dyn Fn(u64) -> Result<(), RestoreError>,
+    ) -> Result<(), RestoreError> {
         let Some(db) = &self.db else { return Ok(()) };
         for cf in CFS {
-            let paths: Vec<&PathBuf> = ssts.files.iter().filter(|(of, _)| *of == cf).map(|(_, path)| path).collect();
-            for paths in paths.chunks(INGEST) {
-                let bytes = paths.iter().filter_map(|path| fs::metadata(path).ok()).map(|meta| meta.len()).sum();
-                self.ingest_some(db, cf, paths)?;
-                meter.done(bytes, 0)?;
+            let of_cf: Vec<&Sst> = ssts.iter().filter(|sst| sst.cf == cf).collect();
+            for some in of_cf.chunks(INGEST) {
+                let paths: Vec<&PathBuf> = some.iter().map(|sst| &sst.path).collect();
+                self.ingest_some(db, cf, &paths)?;
+                told(some.iter().map(|sst| sst.bytes).sum())?;
             }
         }
         Ok(())

@@ -1,15 +1,18 @@
-//! A plan: what was selected, kept in a temporary file, so that its size does not depend on the length of history.
+//! A plan: what was selected, kept in a temporary file unless it is small, so that its size does not depend on the length of history.
 
-use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read as _, Seek, Write};
 use std::ops::Range;
 use std::path::Path;
 
 use logtide_format::{DataFile, FormatError, MetaName, NameForm, decode_metadata, encode_metadata, proto};
 use serde::{Deserialize, Serialize};
+use tempfile::{SpooledTempFile, spooled_tempfile_in};
 
 use super::{Skip, Window};
 use crate::origin::FileOrigin;
+
+/// A plan of at most this many bytes needs no file.
+const IN_MEMORY: usize = 256 << 10;
 
 /// What a restore will read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,14 +85,14 @@ impl PlannedObject {
 pub(crate) struct Planner {
     window: Window,
     summary: PlanSummary,
-    out: BufWriter<File>,
+    out: BufWriter<SpooledTempFile>,
 }
 
 impl Planner {
     /// A plan kept in `dir`, for a storage with `metadata_objects` metadata objects.
-    pub(crate) fn new(window: Window, metadata_objects: u64, dir: &Path) -> io::Result<Self> {
-        let out = BufWriter::new(tempfile::tempfile_in(dir)?);
-        Ok(Planner { window, summary: PlanSummary { metadata_objects, ..PlanSummary::default() }, out })
+    pub(crate) fn new(window: Window, metadata_objects: u64, dir: &Path) -> Self {
+        let out = BufWriter::new(spooled_tempfile_in(IN_MEMORY, dir));
+        Planner { window, summary: PlanSummary { metadata_objects, ..PlanSummary::default() }, out }
     }
 
     /// Takes what is needed of the metadata object `name`, of `bytes` bytes.
@@ -169,7 +172,7 @@ pub(crate) enum PlanError {
 #[derive(Debug)]
 pub(crate) struct Planned {
     pub(crate) summary: PlanSummary,
-    file: BufReader<File>,
+    file: BufReader<SpooledTempFile>,
 }
 
 impl Planned {
@@ -261,7 +264,7 @@ mod tests {
         object.length = 400;
         let meta = metadata(7, vec![object], Ts::new(99));
         let name = MetaName::of(&meta, Ts::new(50), Some(ObjectTag { boot: 2, generation: 3 })).path();
-        let mut planner = Planner::new(Window::new(Ts::ZERO, Ts::new(20), KeyRange::ALL), 1, dir.path()).unwrap();
+        let mut planner = Planner::new(Window::new(Ts::ZERO, Ts::new(20), KeyRange::ALL), 1, dir.path());
         planner.add(&name, 1, meta).unwrap();
         let mut plan = planner.finish().unwrap();
         assert_eq!((plan.summary.files, plan.summary.skipped_records), (3, 1));

@@ -7,11 +7,16 @@ pub(crate) mod backup;
 pub(crate) mod history;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use logtide_model::{KeyRange, Ts};
-use logtide_restore::{DumpSummary, RestoreError, RestoreOptions, RestoreSummary, Silent, dump, restore_point};
+use logtide_model::Ts;
+use logtide_restore::{MemorySink, MemoryState, RestoreError, RestoreOptions, RestoreSummary, Silent, restore_to};
 use logtide_storage::Storage;
+#[cfg(feature = "rocksdb")]
+use {
+    logtide_model::KeyRange,
+    logtide_restore::{DumpSummary, dump, restore_point},
+    std::path::Path,
+};
 
 /// Raw keys and values.
 pub(crate) type State = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -44,6 +49,20 @@ pub(crate) fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap().block_on(work)
 }
 
+/// Restores into memory.
+pub(crate) fn restore_in_memory(
+    storage: &Storage,
+    at: Option<u64>,
+    change: impl FnOnce(&mut RestoreOptions),
+) -> Result<(RestoreSummary, MemoryState), RestoreError> {
+    let mut options = RestoreOptions::for_sink();
+    options.restored_ts = at.map(Ts::new);
+    options.memory = logtide_restore::MIN_MEMORY;
+    change(&mut options);
+    block_on(restore_to(storage, &options, MemorySink, &Silent))
+}
+
+#[cfg(feature = "rocksdb")]
 pub(crate) fn restore(
     storage: &Storage,
     target: &Path,
@@ -57,6 +76,7 @@ pub(crate) fn restore(
     block_on(restore_point(storage, &options, &Silent))
 }
 
+#[cfg(feature = "rocksdb")]
 pub(crate) fn state_at(dir: &Path, at: u64) -> (State, DumpSummary) {
     let mut state = State::new();
     let summary = dump(dir, Ts::new(at), &KeyRange::ALL, &mut |key, value| {
