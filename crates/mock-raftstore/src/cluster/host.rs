@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use logtide_model::{
-    Confirmed, Host, HostError, KeyRange, KvSnapshot, LocalRegion, RegionEpoch, RegionId, Role, StoreId, Ts,
+    Confirmed, Host, HostError, KeyRange, KvSnapshot, LocalRegion, LogEntries, RegionEpoch, RegionId, Role, StoreId, Ts,
 };
 
 use super::{CALL_TIMEOUT, Inner, Node};
-use crate::raftstore::{ReadReady, StoreMessage, region_snapshot};
+use crate::raftstore::{ReadReady, StoreMessage, region_snapshot, replay};
 use crate::rpc::RegionError;
 
 /// See the module.
@@ -112,6 +112,16 @@ impl Host for StoreHost {
 
     fn timestamp(&self) -> Result<Ts, HostError> {
         self.cluster.pd.tso()
+    }
+
+    fn raft_log(
+        &self,
+        region_id: RegionId,
+        version: u64,
+        from: u64,
+        through: u64,
+    ) -> Result<Option<Box<dyn LogEntries>>, HostError> {
+        replay(&*self.node()?.shared.engine, region_id, version, from, through)
     }
 
     fn hold_gc(&self, owner: &str, ts: Option<Ts>, ttl: Duration) -> Result<(), HostError> {

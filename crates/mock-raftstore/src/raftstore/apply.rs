@@ -8,7 +8,7 @@ use raft::eraftpb::{Entry, EntryType};
 use super::command::{Command, SplitChild};
 use super::message::{Done, Reply};
 use super::peer::Peer;
-use super::records::{PeerMeta, RegionMeta, bootstrap_region, put_apply_state, put_region};
+use super::records::{PeerMeta, RegionMeta, bootstrap_region, put_apply_state, put_region, put_replayable};
 use crate::engine::{EngineCf, WriteBatch, data_end_key, data_key};
 use crate::rpc::RegionError;
 
@@ -65,6 +65,7 @@ impl Effects {
             Ok(Some(command)) if !command.split.is_empty() => match split(&peer.meta, &command.split) {
                 Some((parent, children)) => {
                     self.note(region.epoch, index, vec![Op::Admin]);
+                    put_replayable(batch, region.id, index);
                     return Ok(self.make_split(peer, parent, children, batch));
                 }
                 None => (Err(RegionError::Busy(format!("region {} has no such keys to split at", region.id))), vec![]),

@@ -11,6 +11,7 @@ mod message;
 mod peer;
 mod reads;
 mod records;
+mod replay;
 mod shared;
 
 pub(crate) use command::SplitChild;
@@ -18,6 +19,7 @@ pub(crate) use core::StoreCore;
 pub(crate) use message::{Action, Done, Proposal, ReadReady, Reply, StoreMessage};
 pub(crate) use peer::{PeerConfig, RaftTiming};
 pub(crate) use records::{Ident, PeerMeta, RegionMeta, bootstrap_region, read_ident, read_regions, write_ident};
+pub(crate) use replay::replay;
 pub use shared::StoreStats;
 pub(crate) use shared::{PeerView, StoreShared, region_snapshot};
 

@@ -1,7 +1,8 @@
 //! Keys and records of the raft column family.
 //!
 //! `01` → [`Ident`]; `02 region 01 index` → entry; `02 region 02` → hard state; `02 region 03` → apply state;
-//! `02 region 04` → [`Truncated`]; `03 region` → [`RegionMeta`]. Numbers are 8 bytes, big endian.
+//! `02 region 04` → [`Truncated`]; `02 region 07` → the last entry that [`read_replayable`] tells of; `03 region` →
+//! [`RegionMeta`]. Numbers are 8 bytes, big endian.
 
 use bytes::Bytes;
 use logtide_model::{KeyRange, Region, RegionEpoch, RegionId, StoreId};
@@ -22,6 +23,7 @@ const LOG: u8 = 1;
 const HARD_STATE: u8 = 2;
 const APPLY_STATE: u8 = 3;
 const TRUNCATED_STATE: u8 = 4;
+const REPLAYABLE: u8 = 7;
 
 /// The entry that a log begins behind: the last one that was truncated, or is in a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +187,21 @@ pub(crate) fn put_apply_state(batch: &mut WriteBatch, region_id: RegionId, index
 pub(crate) fn put_truncated(batch: &mut WriteBatch, region_id: RegionId, first: u64, to: Truncated) {
     batch.delete_range(EngineCf::Raft, entry_key(region_id, first), entry_key(region_id, to.index + 1));
     batch.put(EngineCf::Raft, raft_key(region_id, TRUNCATED_STATE, &[]), bytes_of(&[to.index, to.term]));
+}
+
+/// Notes that the effects of entries up to `index` cannot be told from the log any more; see [`read_replayable`].
+pub(crate) fn put_replayable(batch: &mut WriteBatch, region_id: RegionId, index: u64) {
+    batch.put(EngineCf::Raft, raft_key(region_id, REPLAYABLE, &[]), bytes_of(&[index]));
+}
+
+/// The last entry that changed the version of the region, or took in a file: what the entries behind it did can be told
+/// from the log alone.
+pub(crate) fn read_replayable(snapshot: &dyn EngineSnapshot, region_id: RegionId) -> Result<u64, EngineError> {
+    let Some(bytes) = snapshot.get(EngineCf::Raft, &raft_key(region_id, REPLAYABLE, &[]))? else {
+        return Ok(INIT_INDEX);
+    };
+    let [index] = numbers(&bytes).ok_or_else(|| malformed(region_id, "replayable index"))?;
+    Ok(index)
 }
 
 /// Puts a region into a batch.

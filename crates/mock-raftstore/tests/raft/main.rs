@@ -5,6 +5,7 @@
 mod engine;
 mod life;
 mod recorder;
+mod replay;
 mod schedule;
 mod steps;
 mod threads;
