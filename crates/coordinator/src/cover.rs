@@ -1,59 +1,119 @@
-//! The cover as it is persisted: editions, each in chunks. The newest complete edition is the one that counts.
+//! The cover as it is persisted, and the log indexes with it: editions, each in chunks. The newest complete edition is
+//! the one that counts.
 
 use bytes::Bytes;
 use logtide_checkpoint::Cover;
 use logtide_model::codec::CodecError;
-use logtide_model::{KeyRange, Ts};
+use logtide_model::{KeyRange, RegionId, Ts};
 
-use crate::chunks;
+use crate::chunks::{self, Reader, Writer};
 use crate::error::CoordinatorError;
 use crate::keys;
+use crate::log_index::{LogIndex, LogIndexes};
 use crate::store::KeyValue;
 
-/// The range begins where the one before ends.
+/// A range.
+const RANGE: u8 = 0;
+/// A range that begins where the one before ends.
 const ADJACENT: u8 = 1;
+/// The log index of a region.
+const INDEX: u8 = 2;
 
 /// A cover that was read back.
 #[derive(Default)]
 pub(crate) struct Persisted {
     pub(crate) cover: Cover,
+    pub(crate) indexes: LogIndexes,
     /// The newest edition there is, complete or not; 0 for none.
     pub(crate) edition: u64,
     /// The keys of all editions.
     pub(crate) keys: Vec<Bytes>,
 }
 
-/// A cover in chunks.
-pub(crate) fn encode(cover: &Cover) -> Vec<Bytes> {
-    let (mut end, mut ts) = (Bytes::new(), Ts::ZERO);
-    chunks::write(cover.iter(), |writer, (range, checkpoint), first| {
+/// What is written, one after the other.
+enum Entry {
+    Range(KeyRange, Ts),
+    Index(RegionId, LogIndex),
+}
+
+/// What the entries of a chunk are compared with.
+#[derive(Default)]
+struct Before {
+    end: Bytes,
+    ts: Ts,
+    region: RegionId,
+    said: LogIndex,
+}
+
+/// A cover and log indexes in chunks.
+pub(crate) fn encode(cover: &Cover, indexes: &LogIndexes) -> Vec<Bytes> {
+    let mut before = Before::default();
+    let ranges = cover.iter().map(|(range, ts)| Entry::Range(range, ts));
+    let entries = ranges.chain(indexes.iter().map(|(id, said)| Entry::Index(id, said)));
+    chunks::write(entries, |writer, entry, first| {
         if first {
-            (end, ts) = (Bytes::new(), Ts::ZERO);
+            before = Before::default();
         }
-        let adjacent = range.start == end;
-        writer.u8(if adjacent { ADJACENT } else { 0 });
+        match entry {
+            Entry::Range(range, ts) => before.write_range(writer, range, ts),
+            Entry::Index(region, said) => before.write_index(writer, region, said),
+        }
+    })
+}
+
+impl Before {
+    fn write_range(&mut self, writer: &mut Writer, range: KeyRange, ts: Ts) {
+        let adjacent = range.start == self.end;
+        writer.u8(if adjacent { ADJACENT } else { RANGE });
         if !adjacent {
             writer.key(&range.start);
         }
         writer.key(&range.end);
-        writer.delta(checkpoint.get(), ts.get());
-        (end, ts) = (range.end, checkpoint);
-    })
+        writer.delta(ts.get(), self.ts.get());
+        (self.end, self.ts) = (range.end, ts);
+    }
+
+    fn write_index(&mut self, writer: &mut Writer, region: RegionId, said: LogIndex) {
+        writer.u8(INDEX);
+        writer.delta(region, self.region);
+        writer.delta(said.version, self.said.version);
+        writer.delta(said.index, self.said.index);
+        writer.delta(said.checkpoint.get(), self.said.checkpoint.get());
+        (self.region, self.said) = (region, said);
+    }
+
+    fn read_range(&mut self, start: Bytes, entries: &mut Reader<'_>, cover: &mut Cover) -> Result<(), CodecError> {
+        self.end = entries.key()?;
+        self.ts = Ts::new(entries.delta(self.ts.get())?);
+        cover.insert(&KeyRange { start, end: self.end.clone() }, self.ts);
+        Ok(())
+    }
+
+    fn read_index(&mut self, entries: &mut Reader<'_>, indexes: &mut LogIndexes) -> Result<(), CodecError> {
+        self.region = entries.delta(self.region)?;
+        let version = entries.delta(self.said.version)?;
+        let index = entries.delta(self.said.index)?;
+        let checkpoint = Ts::new(entries.delta(self.said.checkpoint.get())?);
+        self.said = LogIndex { version, index, checkpoint };
+        indexes.add(self.region, self.said);
+        Ok(())
+    }
 }
 
 /// Adds the entries of one chunk.
-pub(crate) fn decode(chunk: &[u8], cover: &mut Cover) -> Result<(), CodecError> {
+pub(crate) fn decode(chunk: &[u8], cover: &mut Cover, indexes: &mut LogIndexes) -> Result<(), CodecError> {
     let mut entries = chunks::open(chunk)?.entries;
-    let (mut end, mut ts) = (Bytes::new(), Ts::ZERO);
+    let mut before = Before::default();
     while !entries.is_empty() {
-        let start = match entries.u8()? {
-            0 => entries.key()?,
-            ADJACENT => end,
+        match entries.u8()? {
+            RANGE => {
+                let start = entries.key()?;
+                before.read_range(start, &mut entries, cover)?;
+            }
+            ADJACENT => before.read_range(before.end.clone(), &mut entries, cover)?,
+            INDEX => before.read_index(&mut entries, indexes)?,
             other => return Err(CodecError::UnknownFlag(other)),
-        };
-        end = entries.key()?;
-        ts = Ts::new(entries.delta(ts.get())?);
-        cover.insert(&KeyRange { start, end: end.clone() }, ts);
+        }
     }
     Ok(())
 }
@@ -69,7 +129,8 @@ pub(crate) fn read(records: &[KeyValue]) -> Result<Persisted, CoordinatorError> 
     }
     if let Some(newest) = groups.values().rfind(|group| group.complete) {
         for kv in &newest.records {
-            decode(&kv.value, &mut persisted.cover).map_err(|e| CoordinatorError::malformed(&kv.key, e))?;
+            decode(&kv.value, &mut persisted.cover, &mut persisted.indexes)
+                .map_err(|e| CoordinatorError::malformed(&kv.key, e))?;
         }
     }
     Ok(persisted)
@@ -82,18 +143,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn covers_round_trip(facts in proptest::collection::vec(("[a-d]{0,3}", "[a-d]{0,3}", 0..5u64), 0..12)) {
+        fn covers_round_trip(
+            facts in proptest::collection::vec(("[a-d]{0,3}", "[a-d]{0,3}", 0..5u64), 0..12),
+            said in proptest::collection::vec((any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>()), 0..12),
+        ) {
             let cover: Cover =
                 facts.into_iter().map(|(start, end, ts)| (KeyRange::new(start, end), Ts::new(ts))).collect();
-            let mut read = Cover::new();
-            encode(&cover).iter().for_each(|chunk| decode(chunk, &mut read).unwrap());
-            prop_assert_eq!(read, cover);
+            let mut indexes = LogIndexes::default();
+            for (region, version, index, ts) in said {
+                indexes.add(region, LogIndex { version, index, checkpoint: Ts::new(ts) });
+            }
+            let (mut read, mut read_indexes) = (Cover::new(), LogIndexes::default());
+            for chunk in encode(&cover, &indexes) {
+                decode(&chunk, &mut read, &mut read_indexes).unwrap();
+            }
+            prop_assert_eq!((read, read_indexes), (cover, indexes));
         }
 
         #[test]
         fn no_input_makes_the_decoder_panic(input: Vec<u8>) {
-            let _ = decode(&input, &mut Cover::new());
-            let _ = decode(&[&[1, 0, 1], &input[..]].concat(), &mut Cover::new());
+            let _ = decode(&input, &mut Cover::new(), &mut LogIndexes::default());
+            let _ = decode(&[&[1, 0, 1], &input[..]].concat(), &mut Cover::new(), &mut LogIndexes::default());
         }
     }
 }

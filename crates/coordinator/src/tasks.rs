@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use logtide_checkpoint::Cover;
-use logtide_model::{Incarnation, KeyRange, StoreId, Task, TaskName, Ts};
+use logtide_model::{Incarnation, StoreId, Task, TaskName, Ts};
 use parking_lot::Mutex;
 
-use crate::cover;
 use crate::error::CoordinatorError;
 use crate::keys;
 use crate::record::{self, TaskSpec};
-use crate::store::{Condition, KeyValue, Revision, Store, StoreError, Txn};
+use crate::start_point::Cached;
+use crate::store::{Condition, KeyValue, Store, StoreError, Txn};
 
 /// How often something is tried again that another one's change spoiled.
 const TRIES: usize = 16;
@@ -20,21 +19,14 @@ const TRIES: usize = 16;
 /// The tasks of a cluster, in a shared store.
 pub struct Tasks {
     store: Arc<dyn Store>,
-    /// The covers as last read: where a region's scan starts is asked for one region at a time.
-    covers: Mutex<BTreeMap<TaskName, Cached>>,
-}
-
-struct Cached {
-    incarnation: Incarnation,
-    /// The newest modification of the cover's records.
-    modified: Revision,
-    cover: Arc<Cover>,
+    /// What was last read of each task: from where a region is caught up is asked for one region at a time.
+    pub(crate) known: Mutex<BTreeMap<TaskName, Cached>>,
 }
 
 impl Tasks {
     /// The tasks in `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Tasks { store, covers: Mutex::default() }
+        Tasks { store, known: Mutex::default() }
     }
 
     /// The store that they are in.
@@ -130,7 +122,7 @@ impl Tasks {
                 .delete_prefix(keys::storage_checkpoints(name))
                 .delete_prefix(keys::ours(name));
             if self.store.commit(txn)?.succeeded {
-                self.covers.lock().remove(name);
+                self.known.lock().remove(name);
                 return Ok(());
             }
         }
@@ -145,42 +137,11 @@ impl Tasks {
         self.store.get(&keys::central_global(name))?.as_ref().map(record::read_ts).transpose()
     }
 
-    /// From when a region of that range has to be caught up: the smallest of what is known to be durable over the
-    /// range's part in the task; at least the global checkpoint, or the task's start ts before the first one.
-    ///
-    /// # Errors
-    /// [`CoordinatorError::Malformed`], [`CoordinatorError::Store`].
-    pub fn start_ts(&self, task: &Task, range: &KeyRange) -> Result<Ts, CoordinatorError> {
-        let cover = self.cover(task)?;
-        let default = self.global_checkpoint(&task.name)?.map_or(task.start_ts, |global| global.max(task.start_ts));
-        let parts: Vec<KeyRange> = task.ranges.iter().filter_map(|r| r.intersect(range)).collect();
-        let start = cover.min_over(&parts, default);
-        // The checkpoint of another life of the name may have been read: its keys go with it, so ask again who lives.
-        self.check_alive(task)?;
-        Ok(start)
-    }
-
-    fn check_alive(&self, task: &Task) -> Result<(), CoordinatorError> {
+    pub(crate) fn check_alive(&self, task: &Task) -> Result<(), CoordinatorError> {
         match self.store.get(&keys::info(&task.name))? {
             Some(info) if info.create_revision == task.incarnation.0 => Ok(()),
             _ => Err(CoordinatorError::NoSuchTask(task.name.clone())),
         }
-    }
-
-    /// The persisted cover of a task.
-    fn cover(&self, task: &Task) -> Result<Arc<Cover>, CoordinatorError> {
-        let records = self.store.list(&keys::covers(task))?.0;
-        let modified = records.iter().map(|kv| kv.mod_revision).max().unwrap_or(0);
-        let mut covers = self.covers.lock();
-        if let Some(known) = covers.get(&task.name)
-            && (known.incarnation, known.modified) == (task.incarnation, modified)
-        {
-            return Ok(known.cover.clone());
-        }
-        let cover = Arc::new(cover::read(&records)?.cover);
-        let known = Cached { incarnation: task.incarnation, modified, cover: cover.clone() };
-        covers.insert(task.name.clone(), known);
-        Ok(cover)
     }
 
     /// Says up to when the log of a store's storage can be restored: the key that TiDB's `br log status` shows. It

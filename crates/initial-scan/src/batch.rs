@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 use logtide_model::message::{ScanEntry, ScanEvent};
-use logtide_model::{Cf, MemoryBudget, Permit, Ts};
+use logtide_model::{Cf, MemoryBudget, Op, Permit, Ts};
 
 /// Small keys and values share allocations of this size.
 const CHUNK: usize = 64 << 10;
@@ -114,6 +114,21 @@ impl Arena {
         self.0.extend_from_slice(value);
         let mut value = self.0.split().freeze();
         ScanEntry { cf, key: value.split_to(key.len()), value }
+    }
+
+    /// A copy that keeps nothing else alive: a change is a slice of a whole raft entry.
+    pub(crate) fn op(&mut self, op: &Op) -> Op {
+        match op {
+            Op::Put { cf, key, value } => {
+                let ScanEntry { cf, key, value } = self.entry(*cf, key, value);
+                Op::Put { cf, key, value }
+            }
+            Op::Delete { cf, key } => Op::Delete { cf: *cf, key: self.copy(key) },
+            Op::DeleteRange { cf, start, end } => {
+                Op::DeleteRange { cf: *cf, start: self.copy(start), end: self.copy(end) }
+            }
+            Op::IngestSst { .. } | Op::Admin => op.clone(),
+        }
     }
 
     /// A chunk is as large as it is needed for, so that what is left of the last one is all that is wasted.

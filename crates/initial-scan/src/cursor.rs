@@ -39,7 +39,8 @@ impl<'a> Pace<'a> {
         self.check()
     }
 
-    fn read(&mut self, bytes: usize) -> Result<(), ScanError> {
+    /// Counts what was read, and waits when it was too much.
+    pub(crate) fn read(&mut self, bytes: usize) -> Result<(), ScanError> {
         self.check()?;
         self.read_bytes += bytes as u64;
         self.uncharged += bytes as u64;

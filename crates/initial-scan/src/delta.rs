@@ -43,7 +43,7 @@ impl<'a> Delta<'a> {
 
     /// Makes room for an item of `bytes`. What is gathered is handed over before waiting, so that scans that wait for
     /// each other's memory hold none.
-    fn reserve<T: Item>(&mut self, batch: &mut Batch<T>, bytes: usize) -> Result<(), ScanError> {
+    pub(crate) fn reserve<T: Item>(&mut self, batch: &mut Batch<T>, bytes: usize) -> Result<(), ScanError> {
         if !batch.takes(bytes, self.batch_bytes) {
             self.flush(batch)?;
         }

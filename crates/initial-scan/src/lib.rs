@@ -1,7 +1,8 @@
 //! The MVCC delta of a region from a snapshot, rate limited by bytes read.
 //!
-//! Owns: what of a snapshot belongs to a backup that continues from a checkpoint ([`Scanner::scan`]), how fast it is
-//! read ([`RateLimiter`]) and how much of it is in memory at once.
+//! Owns: what of a snapshot belongs to a backup that continues from a checkpoint ([`Scanner::scan`]), or of a raft log
+//! that still has all of it ([`Scanner::catch_up`]), how fast it is read ([`RateLimiter`]) and how much of it is in
+//! memory at once.
 //! Does not own: threads, snapshots, retries. The caller takes a snapshot, runs the scan on a thread of its own, and
 //! forwards the events.
 //!
@@ -13,12 +14,14 @@ mod cursor;
 mod delta;
 mod error;
 mod limiter;
+mod replay;
 mod scan;
 mod wait;
 
 pub use error::ScanError;
 pub use limiter::RateLimiter;
-pub use scan::{ScanReport, Scanner};
+pub use replay::LogReader;
+pub use scan::{ScanReport, Scanner, Source};
 pub use wait::{Cancel, Waiter};
 
 #[cfg(test)]

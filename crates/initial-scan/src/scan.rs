@@ -1,12 +1,12 @@
 //! The order of a scan.
 
-use logtide_model::message::ScanEvent;
+use logtide_model::message::{ScanEvent, StartPoint};
 use logtide_model::{KeyRange, KvSnapshot, MemoryBudget, Task, Ts};
 
 use crate::batch::{Arena, Batch};
 use crate::cursor::Pace;
 use crate::delta::Delta;
-use crate::{RateLimiter, ScanError, Waiter};
+use crate::{LogReader, RateLimiter, ScanError, Waiter};
 
 /// What all scans of a store share. Cloning shares it.
 #[derive(Clone, Debug)]
@@ -17,6 +17,29 @@ pub struct Scanner {
     pub memory: MemoryBudget,
     /// Bytes of a batch, at most; a larger record is a batch of its own.
     pub batch_bytes: usize,
+}
+
+/// Where the records came from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// The snapshot was scanned.
+    #[default]
+    Snapshot,
+    /// The raft log had all of them.
+    Log,
+    /// The raft log did not go on, or did not reach so far back: the snapshot was scanned after all.
+    Both,
+}
+
+impl Source {
+    /// A short name for logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Source::Snapshot => "snapshot",
+            Source::Log => "log",
+            Source::Both => "log-then-snapshot",
+        }
+    }
 }
 
 /// What a scan did.
@@ -38,6 +61,10 @@ pub struct ScanReport {
     pub seeks: u64,
     /// How often the scan had to wait for memory.
     pub memory_waits: u64,
+    /// Where the records came from.
+    pub source: Source,
+    /// Raft entries that were replayed.
+    pub log_entries: u64,
 }
 
 impl Scanner {
@@ -59,9 +86,30 @@ impl Scanner {
         waiter: &dyn Waiter,
         sink: &mut dyn FnMut(ScanEvent) -> bool,
     ) -> Result<ScanReport, ScanError> {
+        let start = StartPoint { ts: start_ts, log_from: None };
+        self.catch_up(snapshot, task, start, &|_, _| Ok(None), waiter, sink)
+    }
+
+    /// As [`Self::scan`], but takes the data from the raft log, if `start` has an index and `log` all entries from it up
+    /// to the snapshot: `Started`, `Locks`*, `LocksDone`, `Replayed`*, `Finished`. If not, the rest is as in a scan.
+    ///
+    /// What the entries did is emitted as it was done: puts and deletes of the column families default and write, and
+    /// range deletes in them, within the ranges of the task. A log with an ingested file is not used.
+    ///
+    /// # Errors
+    /// As [`Self::scan`]; never because of the log.
+    pub fn catch_up(
+        &self,
+        snapshot: &dyn KvSnapshot,
+        task: &Task,
+        start: StartPoint,
+        log: &LogReader<'_>,
+        waiter: &dyn Waiter,
+        sink: &mut dyn FnMut(ScanEvent) -> bool,
+    ) -> Result<ScanReport, ScanError> {
         let mut delta = Delta {
             snapshot,
-            start_ts,
+            start_ts: start.ts,
             memory: &self.memory,
             batch_bytes: self.batch_bytes,
             pace: Pace::new(&self.limiter, waiter),
@@ -69,14 +117,19 @@ impl Scanner {
             arena: Arena::default(),
             report: ScanReport::default(),
         };
-        let outcome = run(&mut delta, &ranges(task, &snapshot.region().range));
+        let outcome = run(&mut delta, &ranges(task, &snapshot.region().range), start.log_from, log);
         delta.pace.finish();
         outcome?;
         Ok(ScanReport { read_bytes: delta.pace.read_bytes, seeks: delta.pace.seeks, ..delta.report })
     }
 }
 
-fn run(delta: &mut Delta<'_>, ranges: &[KeyRange]) -> Result<(), ScanError> {
+fn run(
+    delta: &mut Delta<'_>,
+    ranges: &[KeyRange],
+    log_from: Option<u64>,
+    log: &LogReader<'_>,
+) -> Result<(), ScanError> {
     let applied_index = delta.snapshot.applied_index();
     delta.send(ScanEvent::Started { start_ts: delta.start_ts, applied_index })?;
     let mut locks = Batch::new();
@@ -85,12 +138,19 @@ fn run(delta: &mut Delta<'_>, ranges: &[KeyRange]) -> Result<(), ScanError> {
     }
     delta.flush(&mut locks)?;
     delta.send(ScanEvent::LocksDone)?;
-    let mut data = Batch::new();
-    for range in ranges {
-        delta.lock_values(range, &mut data)?;
-        delta.writes(range, &mut data)?;
+    delta.report.source = match log_from {
+        None => Source::Snapshot,
+        Some(from) if delta.replay(ranges, from, log)? => Source::Log,
+        Some(_) => Source::Both,
+    };
+    if delta.report.source != Source::Log {
+        let mut data = Batch::new();
+        for range in ranges {
+            delta.lock_values(range, &mut data)?;
+            delta.writes(range, &mut data)?;
+        }
+        delta.flush(&mut data)?;
     }
-    delta.flush(&mut data)?;
     delta.send(ScanEvent::Finished)
 }
 

@@ -116,7 +116,18 @@ pub struct ScanRequest {
     pub failures: u32,
 }
 
-/// A step of a scan, in this order: `Started`, `Locks`*, `LocksDone`, `Data`*, `Finished`; or `Failed` at any point.
+/// From where a region has to be caught up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StartPoint {
+    /// Everything committed at or below it is durable.
+    pub ts: Ts,
+    /// The effects of all raft entries before this index are durable, whatever they committed at: what the entries from
+    /// it on did is all that is missing. `None` if no such index is known: then only a scan tells what is missing.
+    pub log_from: Option<u64>,
+}
+
+/// A step of a scan, in this order: `Started`, `Locks`*, `LocksDone`, `Data`* or `Replayed`* (or both, if the log broke
+/// off), `Finished`; or `Failed` at any point.
 #[derive(Debug)]
 pub struct ScanStep {
     /// The attempt.
@@ -148,6 +159,15 @@ pub enum ScanEvent {
     Data {
         /// The records, as puts.
         entries: Vec<ScanEntry>,
+        /// The bytes that the batch is accounted with.
+        permit: Permit,
+    },
+    /// What raft entries at or below the snapshot's index did, in the order in which they did it.
+    Replayed {
+        /// The last entry of which something is here.
+        index: u64,
+        /// Changes of [`Cf::Write`] and [`Cf::Default`].
+        ops: Vec<Op>,
         /// The bytes that the batch is accounted with.
         permit: Permit,
     },

@@ -18,10 +18,18 @@ pub struct RegionFact {
     pub range: KeyRange,
     /// Up to when they are covered.
     pub checkpoint: Ts,
-    /// The last raft index that the generation holds of the region.
+    /// The last raft index that the generation holds of the region; 0 for none (see [`Self::log_index`]).
     pub index: u64,
     /// The term in which the store led the region.
     pub term: Term,
+}
+
+impl RegionFact {
+    /// The index up to which what all raft entries of the region did is durable with this fact, so that a catch-up
+    /// may continue behind it. `None` for a region under scan: what was applied is there, but not what is yet to be read.
+    pub fn log_index(&self) -> Option<u64> {
+        (self.index > 0).then_some(self.index)
+    }
 }
 
 /// All that one store states with one committed generation.

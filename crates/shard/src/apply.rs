@@ -63,7 +63,8 @@ fn lock_changes(ops: &[Op]) -> Vec<LockOp<'_>> {
     changes.collect()
 }
 
-fn append(
+/// Appends the records among changes, and tells of what no record can tell.
+pub(crate) fn append(
     ops: &[Op],
     region: &Region,
     task: &Task,

@@ -3,6 +3,7 @@
 use logtide_format::EntryKind;
 use logtide_model::message::{ScanEvent, ScanStep};
 
+use crate::apply::append;
 use crate::record::Records;
 use crate::region::Follower;
 use crate::task::TaskWork;
@@ -34,6 +35,17 @@ impl Shard {
                     let mut records = records(work, follower, &mut self.counts, out);
                     done = entries.iter().try_for_each(|e| records.append(e.cf, EntryKind::Put, &e.key, &e.value));
                     self.counts.scanned += entries.len() as u64;
+                }
+                wanted
+            }
+            ScanEvent::Replayed { index, ops, permit: _permit } => {
+                let wanted = subscription.wants_data(attempt);
+                if wanted {
+                    let (region, task) = (subscription.region().clone(), work.task.clone());
+                    let counts = &mut self.counts;
+                    counts.scanned += ops.len() as u64;
+                    let mut records = Records { work, region_id: id.region_id, index, counts, out: &mut *out };
+                    done = append(&ops, &region, &task, follower, &mut records);
                 }
                 wanted
             }

@@ -10,6 +10,7 @@ use crate::cover::{self, Persisted};
 use crate::error::CoordinatorError;
 use crate::facts::{self, Waiting};
 use crate::keys;
+use crate::log_index::LogIndexes;
 use crate::record;
 use crate::status::Holder;
 use crate::store::{Condition, KeyValue, MAX_TXN_OPS, Txn};
@@ -23,6 +24,7 @@ const _: () = assert!(MAX_DELETES + 3 <= MAX_TXN_OPS);
 /// What an elected advancer knows of one life of a task. As long as it is elected, nobody else changes it.
 pub(crate) struct Memory {
     pub(crate) cover: Cover,
+    indexes: LogIndexes,
     edition: u64,
     cover_keys: Vec<Bytes>,
     pub(crate) holder: Option<Holder>,
@@ -50,8 +52,10 @@ struct Plan {
 impl Memory {
     /// Reads what is persisted.
     pub(crate) fn load(tasks: &Tasks, task: &Task) -> Result<Self, CoordinatorError> {
-        let Persisted { cover, edition, keys } = cover::read(&tasks.store().list(&keys::covers(task))?.0)?;
-        Ok(Memory { cover, edition, cover_keys: keys, holder: tasks.holder(task)?, persisted: None, gc_held: None })
+        let read = cover::read(&tasks.store().list(&keys::covers(task))?.0)?;
+        let Persisted { cover, indexes, edition, keys: cover_keys } = read;
+        let holder = tasks.holder(task)?;
+        Ok(Memory { cover, indexes, edition, cover_keys, holder, persisted: None, gc_held: None })
     }
 
     /// Folds the publications that wait, moves the checkpoint and persists both.
@@ -72,6 +76,7 @@ impl Memory {
         let mut count = 0;
         for fact in waiting.iter().flat_map(|w| &w.facts) {
             self.cover.insert(&fact.range, fact.checkpoint);
+            self.indexes.add_fact(fact);
             count += 1;
         }
         let checkpoint = self.cover.min_over(&task.ranges, before);
@@ -80,6 +85,7 @@ impl Memory {
         let plan = Plan { checkpoint, holder, folded: spent(waiting) };
         if !plan.folded.is_empty() || persisted != Some(checkpoint) || plan.holder != self.holder {
             self.cover.prune(checkpoint);
+            self.indexes.prune(checkpoint);
             self.persist(tasks, task, office, global.as_ref(), plan)?;
         }
         self.persisted = Some(checkpoint);
@@ -137,7 +143,7 @@ impl Memory {
     ) -> Result<(), CoordinatorError> {
         let commit = |txn: Txn| conditional(tasks, task, office, txn);
         let edition = self.edition + 1;
-        let chunks = cover::encode(&self.cover);
+        let chunks = cover::encode(&self.cover, &self.indexes);
         let new_keys: Vec<Bytes> = (0..chunks.len()).map(|i| keys::cover(task, edition, i)).collect();
         let mut writes = new_keys.iter().cloned().zip(chunks);
         let last = writes.next_back();

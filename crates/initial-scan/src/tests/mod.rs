@@ -2,4 +2,5 @@
 
 mod flow;
 mod oracle;
+mod replay;
 mod store;

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use logtide_model::message::{ScanEntry, ScanEvent};
 use logtide_model::mvcc::{Lock, LockKind, Write, WriteKind};
 use logtide_model::{
-    Cf, Compression, HostError, Incarnation, KeyRange, KvIter, KvSnapshot, MemoryBudget, Permit, Region, RegionEpoch,
-    Task, TaskName, Ts, append_ts, encode_raw_key,
+    Cf, Compression, HostError, Incarnation, KeyRange, KvIter, KvSnapshot, MemoryBudget, Op, Permit, Region,
+    RegionEpoch, Task, TaskName, Ts, append_ts, encode_raw_key,
 };
 
 use crate::{RateLimiter, ScanError, ScanReport, Scanner, Waiter};
@@ -211,10 +211,11 @@ pub(super) fn scanner(memory: usize, batch_bytes: usize) -> Scanner {
 /// What a scan emitted.
 #[derive(Debug, Default)]
 pub(super) struct Emitted {
-    /// `s`tarted, `l`ocks, locks `d`one, `e`ntries, `f`inished.
+    /// `s`tarted, `l`ocks, locks `d`one, `e`ntries, `r`eplayed, `f`inished.
     pub(super) order: String,
     pub(super) locks: Vec<(Bytes, Ts)>,
     pub(super) entries: Vec<ScanEntry>,
+    pub(super) replayed: Vec<Op>,
     pub(super) largest_batch: usize,
 }
 
@@ -233,6 +234,10 @@ impl Emitted {
             ScanEvent::Data { entries, permit } => {
                 self.entries.extend(entries);
                 ('e', Some(permit))
+            }
+            ScanEvent::Replayed { ops, permit, .. } => {
+                self.replayed.extend(ops);
+                ('r', Some(permit))
             }
             ScanEvent::Finished => ('f', None),
             ScanEvent::Failed(error) => panic!("{error}"),

@@ -132,6 +132,33 @@ fn a_region_under_scan_states_its_start_without_an_index() {
 }
 
 #[test]
+fn what_a_log_tells_is_appended_as_if_it_had_just_been_applied() {
+    let mut fixture = Fixture::new();
+    fixture.start_task(&task("t", &[("b", "y")]));
+    fixture.lead(&region(1, 1, "a", "z"), 5);
+    let id = fixture.scans[0].id.clone();
+    fixture.scan_step(&id, ScanEvent::Started { start_ts: Ts::new(100), applied_index: 10 });
+    fixture.scan_step(&id, ScanEvent::LocksDone);
+    let gone = Op::DeleteRange { cf: Cf::Write, start: versioned("c", 9), end: versioned("d", 9) };
+    let ops =
+        vec![write("a", 150, 160), value("k", 150), Op::Delete { cf: Cf::Default, key: versioned("k", 150) }, gone];
+    let permit = fixture.in_flight.force_acquire(1);
+    fixture.scan_step(&id, ScanEvent::Replayed { index: 9, ops: ops.clone(), permit });
+    assert_eq!(fixture.unsupported, ["delete-range"]);
+    let other = logtide_model::message::ScanId { attempt: id.attempt + 1, ..id.clone() };
+    let permit = fixture.in_flight.force_acquire(1);
+    fixture.scan_step(&other, ScanEvent::Replayed { index: 9, ops, permit });
+    assert_eq!(fixture.shard.stats().stale, 1);
+    fixture.scan_step(&id, ScanEvent::Finished);
+    let part = fixture.seal("t", 1, 1000, &[confirmed(1, 5, 1, 10)]);
+    let mut kinds: Vec<_> = records(&part).into_iter().map(|(_, cf, kind, key, _)| (cf, kind, key)).collect();
+    kinds.sort();
+    let key = versioned("k", 150).to_vec();
+    assert_eq!(kinds, [(Cf::Default, EntryKind::Delete, key.clone()), (Cf::Default, EntryKind::Put, key)]);
+    assert_eq!(facts(&part), [(raw_range("b", "y"), 1000, 10)]);
+}
+
+#[test]
 fn a_jump_of_the_index_asks_for_a_scan_and_states_nothing() {
     let mut fixture = observing();
     fixture.apply(1, 11, 11, vec![]);

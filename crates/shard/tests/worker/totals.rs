@@ -15,6 +15,8 @@ pub(crate) struct Totals {
     pub(crate) splits: usize,
     pub(crate) merges: usize,
     pub(crate) lost: usize,
+    /// Regions that were caught up from the log.
+    pub(crate) replays: usize,
     pub(crate) gaps: u64,
 }
 
@@ -26,6 +28,7 @@ impl std::ops::AddAssign for Totals {
         self.splits += other.splits;
         self.merges += other.merges;
         self.lost += other.lost;
+        self.replays += other.replays;
         self.gaps += other.gaps;
     }
 }

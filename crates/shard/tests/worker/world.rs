@@ -9,7 +9,9 @@ use logtide_checkpoint::Cover;
 use logtide_model::message::{
     AppliedBatch, GapFlag, Lead, ScanEntry, ScanEvent, ScanRequest, ScanStep, SealMarker, ShardMessage,
 };
-use logtide_model::{Cf, Confirmed, HostError, KeyRange, RegionChange, Task, Ts, encode_raw_key, split_ts};
+use logtide_model::{
+    Cf, Confirmed, HostError, KeyRange, Op, RegionChange, RegionFact, Task, Ts, encode_raw_key, split_ts,
+};
 use logtide_shard::SealedShard;
 
 use crate::fixture::{Fixture, records, scan_entry, task, value, write};
@@ -68,7 +70,9 @@ struct TaskWorld {
     generation: u64,
     seal: Seal,
     cover: Cover,
-    unpublished: VecDeque<Vec<(KeyRange, Ts)>>,
+    /// Version and index of what was published of each region, the largest.
+    indexes: BTreeMap<u64, (u64, u64)>,
+    unpublished: VecDeque<Vec<RegionFact>>,
     /// The first generation that has a write record, by commit ts.
     writes: BTreeMap<u64, u64>,
     /// The first generation that has a value, by key and start ts.
@@ -98,6 +102,7 @@ impl World {
             generation: 0,
             seal: Seal::Idle,
             cover: Cover::new(),
+            indexes: BTreeMap::new(),
             unpublished: VecDeque::new(),
             writes: BTreeMap::new(),
             values: BTreeMap::new(),
@@ -376,7 +381,9 @@ impl World {
             scan.cleared = true;
         } else if scan.steps.is_none() {
             let request = scan.request.clone();
-            self.scans[at].steps = Some(self.snapshot(&request));
+            let steps = self.catch_up(&request, pick / 64).unwrap_or_else(|| self.snapshot(&request));
+            self.outcome.totals.replays += usize::from(steps.iter().any(|s| matches!(s, ScanEvent::Replayed { .. })));
+            self.scans[at].steps = Some(steps);
         } else if let Some(event) = scan.steps.as_mut().and_then(VecDeque::pop_front) {
             self.queue.push_back(ShardMessage::Scan(ScanStep { id, event }));
         } else {
@@ -384,31 +391,64 @@ impl World {
         }
     }
 
-    fn snapshot(&self, request: &ScanRequest) -> VecDeque<ScanEvent> {
+    /// The first steps: the snapshot, and its locks in the ranges.
+    fn locks(&self, state: &State, start_ts: Ts, index: u64, wanted: &[KeyRange]) -> VecDeque<ScanEvent> {
+        let locks = state.locks.iter().filter(|(key, _)| wanted.iter().any(|range| contains(range, **key)));
+        let locks =
+            locks.map(|(key, start)| (encode_raw_key(letter(*key).as_bytes()).into(), Ts::new(*start))).collect();
+        VecDeque::from([
+            ScanEvent::Started { start_ts, applied_index: index },
+            ScanEvent::Locks { locks, permit: self.fixture.in_flight.force_acquire(0) },
+            ScanEvent::LocksDone,
+        ])
+    }
+
+    fn wanted(&self, request: &ScanRequest) -> (&TaskWorld, &RaftRegion, Vec<KeyRange>) {
         let of = self.tasks.iter().find(|of| of.task.name == request.task.name).unwrap();
         let region = &self.regions[&request.id.region_id];
         let range = region.region(request.id.region_id, region.applied).range;
-        let wanted: Vec<KeyRange> = of.task.ranges.iter().filter_map(|wanted| wanted.intersect(&range)).collect();
+        let wanted = of.task.ranges.iter().filter_map(|wanted| wanted.intersect(&range)).collect();
+        (of, region, wanted)
+    }
+
+    /// The steps of a catch-up from the log behind the published index. The host keeps the last entries only.
+    fn catch_up(&self, request: &ScanRequest, pick: usize) -> Option<VecDeque<ScanEvent>> {
+        let (of, region, wanted) = self.wanted(request);
+        let version = request.region.epoch.version;
+        let (_, index) = *of.indexes.get(&request.id.region_id).filter(|(known, _)| *known == version)?;
+        let kept = region.applied.saturating_sub([0, 10, 100, 1000][pick % 4]);
+        if index < kept || region.shape(index).1 != version {
+            return None;
+        }
+        let start_ts = of.cover.min_over(&wanted, of.task.start_ts);
+        let mut steps = self.locks(&region.state(region.applied), start_ts, region.applied, &wanted);
+        for (entry, index) in region.log[..region.applied as usize].iter().zip(1..).skip(index as usize) {
+            let data = |op: &Op| match op {
+                Op::Put { cf: Cf::Default | Cf::Write, key, .. } => wanted.iter().any(|range| range.contains(key)),
+                _ => false,
+            };
+            let ops = ops_of(entry).into_iter().filter(data).collect();
+            steps.push_back(ScanEvent::Replayed { index, ops, permit: self.fixture.in_flight.force_acquire(0) });
+        }
+        steps.push_back(ScanEvent::Finished);
+        Some(steps)
+    }
+
+    fn snapshot(&self, request: &ScanRequest) -> VecDeque<ScanEvent> {
+        let (of, region, wanted) = self.wanted(request);
         let start_ts = of.cover.min_over(&wanted, of.task.start_ts);
         let state = region.state(region.applied);
         let wants = |key: &u8| wanted.iter().any(|range| contains(range, *key));
         let locks = state.locks.iter().filter(|(key, _)| wants(key));
-        let mut data: Vec<ScanEntry> =
-            locks.clone().map(|(key, start)| scan_entry(value(&letter(*key), *start))).collect();
+        let mut data: Vec<ScanEntry> = locks.map(|(key, start)| scan_entry(value(&letter(*key), *start))).collect();
         for (commit, (key, start)) in state.commits.range(start_ts.get() + 1..) {
             if wants(key) {
                 data.push(scan_entry(value(&letter(*key), *start)));
                 data.push(scan_entry(write(&letter(*key), *start, *commit)));
             }
         }
+        let mut steps = self.locks(&state, start_ts, region.applied, &wanted);
         let permit = || self.fixture.in_flight.force_acquire(0);
-        let locks =
-            locks.map(|(key, start)| (encode_raw_key(letter(*key).as_bytes()).into(), Ts::new(*start))).collect();
-        let mut steps = VecDeque::from([
-            ScanEvent::Started { start_ts, applied_index: region.applied },
-            ScanEvent::Locks { locks, permit: permit() },
-            ScanEvent::LocksDone,
-        ]);
         steps.extend(data.chunks(5).map(|chunk| ScanEvent::Data { entries: chunk.to_vec(), permit: permit() }));
         steps.push_back(ScanEvent::Finished);
         steps
@@ -452,8 +492,12 @@ impl World {
     /// Generations are published in order, each as a whole.
     fn publish(&mut self, at: usize) {
         let of = &mut self.tasks[at];
-        if let Some(facts) = of.unpublished.pop_front() {
-            of.cover.extend(facts);
+        for fact in of.unpublished.pop_front().into_iter().flatten() {
+            of.cover.insert(&fact.range, fact.checkpoint);
+            if let Some(index) = fact.log_index() {
+                let known = of.indexes.entry(fact.region_id).or_default();
+                *known = (fact.version, index).max(*known);
+            }
         }
     }
 
@@ -490,7 +534,7 @@ impl World {
             let (range, checkpoint) = (fact.range.clone(), fact.checkpoint.get());
             self.facts.push(Fact { task: at, generation: part.generation, range, checkpoint, what });
         }
-        of.unpublished.push_back(part.facts.iter().map(|fact| (fact.range.clone(), fact.checkpoint)).collect());
+        of.unpublished.push_back(part.facts.clone());
     }
 
     /// No more faults: everything ends, and every region has to find its way to the barrier.
