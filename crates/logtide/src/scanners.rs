@@ -64,12 +64,14 @@ fn scan(
 ) -> Result<ScanReport, ScanError> {
     // A batch dropped from here on raises it again, whether or not the snapshot will have its effects.
     request.gap.clear();
-    let start_ts = node
+    let start = node
         .tasks
-        .start_ts(&request.task, &request.region.range)
+        .start_point(&request.task, &request.region)
         .map_err(|e| HostError::Unavailable(format!("cannot read the checkpoint to continue from: {e}")))?;
     let snapshot = node.host.snapshot(request.region.id, request.region.epoch)?;
-    scanner.scan(&*snapshot, &request.task, start_ts, cancel, sink)
+    let (id, version) = (request.region.id, request.region.epoch.version);
+    let log = |from, through| node.host.raft_log(id, version, from, through);
+    scanner.catch_up(&*snapshot, &request.task, start, &log, cancel, sink)
 }
 
 /// Passes on what an attempt found.

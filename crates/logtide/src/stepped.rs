@@ -9,7 +9,7 @@ use crossbeam_channel::{Receiver, bounded};
 use logtide_coordinator::{Advancer, AdvancerConfig, CoordinatorError, TickReport};
 use logtide_initial_scan::{Cancel, Scanner, Waiter};
 use logtide_model::message::{ScanEvent, ScanRequest};
-use logtide_model::{RaftObserver, TaskName};
+use logtide_model::{MemoryBudget, RaftObserver, TaskName};
 
 use crate::builder::Parts;
 use crate::flushing::Flushing;
@@ -33,6 +33,7 @@ pub struct Stepped {
     board: TaskBoard,
     flushing: Flushing,
     advancer: Advancer,
+    events: MemoryBudget,
 }
 
 /// A scan whose snapshot was read; what it found goes to the shard step by step.
@@ -44,11 +45,11 @@ struct ScanRun {
 
 impl Stepped {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { node, workers, scans, scanner, flushing, .. } = parts;
+        let Parts { node, budgets, workers, scans, scanner, flushing } = parts;
         let config = AdvancerConfig::new(node.host.store_id());
         let advancer = Advancer::new(node.tasks.store().clone(), node.host.clone(), config);
         let (board, running, lives) = (TaskBoard::default(), Vec::new(), Vec::new());
-        Stepped { lives, node, workers, scans, scanner, running, board, flushing, advancer }
+        Stepped { lives, node, workers, scans, scanner, running, board, flushing, advancer, events: budgets.events }
     }
 
     /// What the host registers with its raft store.
@@ -134,6 +135,11 @@ impl Stepped {
     pub fn flush(&mut self, task: &TaskName) -> Option<Receiver<Result<(), String>>> {
         let (sender, answer) = bounded(1);
         self.board.ask(task, Command::Flush(sender)).then_some(answer)
+    }
+
+    /// Changes the memory for applied events on their way to the shards, in bytes.
+    pub fn limit_events(&self, bytes: usize) {
+        self.events.set_limit(bytes);
     }
 
     /// Asks all tasks to end, with a last flush that may take so long. They do it in their steps.

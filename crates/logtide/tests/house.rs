@@ -37,6 +37,10 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("cli", &["model", "format", "storage", "coordinator", "restore", "logtide"]),
     ("mock-raftstore", &["model"]),
+    (
+        "sim",
+        &["model", "format", "storage", "coordinator", "restore", "logtide", "mock-raftstore"],
+    ),
     ("examples", &["model", "logtide", "coordinator", "restore", "mock-raftstore"]),
     ("benches", &["model", "format", "observer", "temp-file"]),
 ];
@@ -45,8 +49,8 @@ const EDGES: &[(&str, &[&str])] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("rocksdb", &["restore", "mock-raftstore"]),
     ("raft", &["mock-raftstore", "observer"]),
-    ("object_store", &["storage", "flusher", "restore", "logtide", "cli"]),
-    ("prometheus", &["logtide", "examples"]),
+    ("object_store", &["storage", "flusher", "restore", "logtide", "cli", "sim"]),
+    ("prometheus", &["logtide", "examples", "sim"]),
     ("clap", &["cli", "examples"]),
     ("prost", &["format", "coordinator", "mock-raftstore", "storage"]),
 ];
