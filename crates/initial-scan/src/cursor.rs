@@ -3,14 +3,17 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
-use logtide_model::{KvIter, Ts, append_ts, truncate_ts};
+use logtide_model::{KvIter, KvSnapshot, Ts, append_ts, truncate_ts};
 
+use crate::meter::Meter;
 use crate::{RateLimiter, ScanError, Waiter};
 
-/// Bytes read between two looks at the limiter.
-const QUANTUM: u64 = 64 << 10;
+/// Bytes read between two looks at the limiter and at the counter (a look at procfs takes some 10 µs).
+const QUANTUM: u64 = 128 << 10;
+/// A seek may read a block for little: it counts so much towards the next look.
+const SEEK: u64 = 4 << 10;
 /// The longest uninterrupted wait: a limit that was raised is noticed after it.
-const SLICE: Duration = Duration::from_millis(100);
+const SLICE: Duration = Duration::from_millis(10);
 /// Steps before a seek is cheaper (TiKV's cursors use the same figure).
 const NEAR: usize = 8;
 
@@ -18,14 +21,20 @@ const NEAR: usize = 8;
 pub(crate) struct Pace<'a> {
     limiter: &'a RateLimiter,
     waiter: &'a dyn Waiter,
-    uncharged: u64,
+    meter: Meter<'a>,
+    /// Bytes of keys and values since the last look.
+    iterated: u64,
+    /// What counts towards the next look.
+    work: u64,
     pub(crate) read_bytes: u64,
+    pub(crate) disk_bytes: u64,
     pub(crate) seeks: u64,
 }
 
 impl<'a> Pace<'a> {
-    pub(crate) fn new(limiter: &'a RateLimiter, waiter: &'a dyn Waiter) -> Self {
-        Pace { limiter, waiter, uncharged: 0, read_bytes: 0, seeks: 0 }
+    pub(crate) fn new(limiter: &'a RateLimiter, waiter: &'a dyn Waiter, snapshot: &'a dyn KvSnapshot) -> Self {
+        let meter = Meter::new(limiter, snapshot);
+        Pace { limiter, waiter, meter, iterated: 0, work: 0, read_bytes: 0, disk_bytes: 0, seeks: 0 }
     }
 
     /// Ends the scan if somebody asked for it.
@@ -43,13 +52,21 @@ impl<'a> Pace<'a> {
     pub(crate) fn read(&mut self, bytes: usize) -> Result<(), ScanError> {
         self.check()?;
         self.read_bytes += bytes as u64;
-        self.uncharged += bytes as u64;
-        if self.uncharged < QUANTUM { Ok(()) } else { self.settle() }
+        self.iterated += bytes as u64;
+        self.work += bytes as u64;
+        if self.work < QUANTUM { Ok(()) } else { self.settle() }
+    }
+
+    fn charge(&mut self) {
+        self.work = 0;
+        let bytes = self.meter.since(std::mem::take(&mut self.iterated));
+        self.disk_bytes += bytes;
+        self.limiter.charge(bytes, self.waiter.now());
     }
 
     /// Charges what was read so far, and waits as long as the limiter says.
     fn settle(&mut self) -> Result<(), ScanError> {
-        self.limiter.charge(std::mem::take(&mut self.uncharged), self.waiter.now());
+        self.charge();
         loop {
             let delay = self.limiter.delay(self.waiter.now());
             if delay.is_zero() {
@@ -61,7 +78,7 @@ impl<'a> Pace<'a> {
 
     /// Charges the rest, without waiting: nothing more is read.
     pub(crate) fn finish(&mut self) {
-        self.limiter.charge(std::mem::take(&mut self.uncharged), self.waiter.now());
+        self.charge();
     }
 }
 
@@ -93,6 +110,7 @@ impl<'a> Cursor<'a> {
 
     fn seek_target(&mut self, pace: &mut Pace<'_>) -> Result<(), ScanError> {
         pace.seeks += 1;
+        pace.work += SEEK;
         self.valid = self.iter.seek(&self.target)?;
         self.count(pace)
     }

@@ -5,13 +5,18 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::ReadCounter;
+
 /// Bytes that were saved up while nothing was read are worth at most so long.
 const BURST: Duration = Duration::from_millis(100);
 
 /// A limit in bytes per second, shared by all scans of a store; cloning shares it. It never waits itself: what was
 /// read is [charged](Self::charge), and [`Self::delay`] says how long to wait before reading on.
 #[derive(Clone, Debug)]
-pub struct RateLimiter(Arc<Mutex<State>>);
+pub struct RateLimiter {
+    state: Arc<Mutex<State>>,
+    counter: Option<Arc<dyn ReadCounter>>,
+}
 
 #[derive(Debug)]
 struct State {
@@ -26,7 +31,19 @@ struct State {
 impl RateLimiter {
     /// `rate` bytes per second. [`u64::MAX`]: no limit. 0: nothing, until [`Self::set_rate`].
     pub fn new(rate: u64) -> Self {
-        RateLimiter(Arc::new(Mutex::new(State { rate, balance: 0.0, at: None })))
+        RateLimiter { state: Arc::new(Mutex::new(State { rate, balance: 0.0, at: None })), counter: None }
+    }
+
+    /// Counts bytes that were really read from disk. Without a counter (or where it does not know) they are those that
+    /// the snapshot counts ([`KvSnapshot::read_bytes`](logtide_model::KvSnapshot::read_bytes)), else every byte of a key or
+    /// value that an iterator comes by.
+    pub fn counting(mut self, counter: Arc<dyn ReadCounter>) -> Self {
+        self.counter = Some(counter);
+        self
+    }
+
+    pub(crate) fn counter(&self) -> Option<&dyn ReadCounter> {
+        self.counter.as_deref()
     }
 
     /// Without limit.
@@ -36,19 +53,19 @@ impl RateLimiter {
 
     /// The limit in bytes per second.
     pub fn rate(&self) -> u64 {
-        self.0.lock().rate
+        self.state.lock().rate
     }
 
     /// Changes the limit, for scans under way too: what was read ahead of time is paid for at the new rate.
     pub fn set_rate(&self, rate: u64, now: Instant) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.refill(now);
         state.rate = rate;
     }
 
     /// Counts `bytes` as read at `now`.
     pub fn charge(&self, bytes: u64, now: Instant) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.refill(now);
         if state.rate != u64::MAX {
             state.balance -= bytes as f64;
@@ -57,7 +74,7 @@ impl RateLimiter {
 
     /// How long to wait at `now` before reading on; zero: go. [`Duration::MAX`] while the rate is 0.
     pub fn delay(&self, now: Instant) -> Duration {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.refill(now);
         match state.rate {
             u64::MAX => Duration::ZERO,

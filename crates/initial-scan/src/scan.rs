@@ -53,6 +53,8 @@ pub struct ScanReport {
     pub bytes: u64,
     /// Bytes of all keys and values that were read.
     pub read_bytes: u64,
+    /// Bytes that were read from disk for it, as the limiter counts them.
+    pub disk_bytes: u64,
     /// Records above the start ts that carry no data (rollbacks, locks).
     pub skipped: u64,
     /// Keys with a version at or below the start ts.
@@ -112,7 +114,7 @@ impl Scanner {
             start_ts: start.ts,
             memory: &self.memory,
             batch_bytes: self.batch_bytes,
-            pace: Pace::new(&self.limiter, waiter),
+            pace: Pace::new(&self.limiter, waiter, snapshot),
             sink,
             arena: Arena::default(),
             report: ScanReport::default(),
@@ -120,7 +122,8 @@ impl Scanner {
         let outcome = run(&mut delta, &ranges(task, &snapshot.region().range), start.log_from, log);
         delta.pace.finish();
         outcome?;
-        Ok(ScanReport { read_bytes: delta.pace.read_bytes, seeks: delta.pace.seeks, ..delta.report })
+        let Pace { read_bytes, disk_bytes, seeks, .. } = delta.pace;
+        Ok(ScanReport { read_bytes, disk_bytes, seeks, ..delta.report })
     }
 }
 

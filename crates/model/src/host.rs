@@ -153,6 +153,11 @@ pub trait KvSnapshot: Send {
     /// # Errors
     /// [`HostError::Unavailable`] if the engine cannot read.
     fn iter<'a>(&'a self, cf: Cf, range: &KeyRange) -> Result<Box<dyn KvIter + 'a>, HostError>;
+    /// Bytes that the engine has read from disk so far for the calling thread, if it counts them (as RocksDB's perf
+    /// context does); for the rate limit of scans where the kernel does not tell.
+    fn read_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Walks over keys in ascending order. `key` and `value` may be called only after a move returned true.

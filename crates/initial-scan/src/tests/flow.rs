@@ -1,5 +1,6 @@
 //! How a scan goes: order, long runs of records, memory, rate, cancellation, corruption.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use logtide_model::mvcc::{LockKind, Write, WriteKind};
 use logtide_model::{Cf, Class, Diagnose, KeyRange, Ts, encode_raw_key};
 
 use super::store::{Clock, Emitted, Store, key_at, scan, scanner, task};
-use crate::{RateLimiter, ScanError, Scanner};
+use crate::{RateLimiter, ReadCounter, ScanError, Scanner};
 
 fn all() -> logtide_model::Task {
     task(vec![KeyRange::ALL])
@@ -173,6 +174,39 @@ fn the_rate_is_kept() {
     let clock = Clock::new();
     limited.scan(&store, &all(), Ts::new(100), &clock, &mut |_| true).unwrap();
     assert!(clock.elapsed() > Duration::from_millis(100), "{:?}", clock.elapsed());
+}
+
+#[test]
+fn the_rate_counts_what_is_really_read() {
+    let took = |disk: Option<u64>, counter: Option<Arc<dyn ReadCounter>>, start_ts: u64| {
+        let mut store = long_values(10_000, 1000);
+        store.disk = disk;
+        let limiter = RateLimiter::new(1 << 20);
+        let limiter = counter.into_iter().fold(limiter, RateLimiter::counting);
+        let (limited, clock) = (Scanner { limiter, ..scanner(1 << 30, 1 << 16) }, Clock::new());
+        let report = limited.scan(&store, &all(), Ts::new(start_ts), &clock, &mut |_| true).unwrap();
+        (clock.elapsed().as_secs_f64(), report.disk_bytes)
+    };
+    assert_eq!(took(Some(0), None, 0), (0.0, 0), "all of it was in a cache");
+    let (seconds, bytes) = took(Some(4096), None, 0);
+    assert!(
+        bytes > 80_000_000 && (seconds - bytes as f64 / f64::from(1 << 20)).abs() < 1.0,
+        "{seconds} s, {bytes} bytes"
+    );
+    // The limiter's own counter goes first, and one that does not know gives way.
+    assert_eq!(took(Some(4096), Some(Arc::new(Fixed(Some(7)))), 0), (0.0, 0));
+    assert_eq!(took(Some(4096), Some(Arc::new(Fixed(None))), 0).1, bytes);
+    let (seconds, bytes) = took(None, Some(Arc::new(Fixed(None))), 0);
+    assert!(bytes > 10_000_000 && seconds > 9.0, "{seconds} s, {bytes} bytes");
+}
+
+#[derive(Debug)]
+struct Fixed(Option<u64>);
+
+impl ReadCounter for Fixed {
+    fn read_bytes(&self) -> Option<u64> {
+        self.0
+    }
 }
 
 #[test]

@@ -3,4 +3,5 @@
 mod flow;
 mod oracle;
 mod replay;
+mod schedule;
 mod store;

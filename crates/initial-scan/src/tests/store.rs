@@ -24,6 +24,8 @@ pub(super) struct Store {
     data: BTreeMap<Cf, BTreeMap<Vec<u8>, Bytes>>,
     /// Steps and seeks of its iterators.
     pub(super) moves: Arc<AtomicU64>,
+    /// Bytes that each move reads from disk, if it counts them.
+    pub(super) disk: Option<u64>,
 }
 
 /// The encoded key, with a timestamp.
@@ -37,7 +39,7 @@ impl Store {
     pub(super) fn new(range: KeyRange) -> Self {
         let region = Region { id: 9, epoch: RegionEpoch::default(), range };
         let data = [Cf::Default, Cf::Lock, Cf::Write].map(|cf| (cf, BTreeMap::new())).into();
-        Store { region, data, moves: Arc::default() }
+        Store { region, data, moves: Arc::default(), disk: None }
     }
 
     pub(super) fn cf(&self, cf: Cf) -> &BTreeMap<Vec<u8>, Bytes> {
@@ -85,6 +87,10 @@ impl KvSnapshot for Store {
 
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, HostError> {
         Ok(self.cf(cf).get(key).cloned())
+    }
+
+    fn read_bytes(&self) -> Option<u64> {
+        self.disk.map(|bytes| bytes * self.moves.load(Ordering::Relaxed))
     }
 
     fn iter<'a>(&'a self, cf: Cf, range: &KeyRange) -> Result<Box<dyn KvIter + 'a>, HostError> {
