@@ -14,6 +14,7 @@ pub mod client;
 pub mod cluster;
 pub mod concurrency;
 pub mod engine;
+mod files;
 pub mod pd;
 mod raftstore;
 pub mod rpc;

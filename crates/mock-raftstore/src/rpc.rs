@@ -16,10 +16,13 @@
 //! that its predecessor answered are not known to it otherwise.
 
 use bytes::Bytes;
-use logtide_model::{HostError, KeyRange, KvSnapshot, Op, Region, RegionEpoch, RegionId, StoreId, Ts, encode_raw_key};
+use logtide_model::{
+    Cf, HostError, KeyRange, KvSnapshot, Op, Region, RegionEpoch, RegionId, StoreId, Ts, encode_raw_key,
+};
 use thiserror::Error;
 
 use crate::concurrency::{ConcurrencyManager, KeyGuard};
+use crate::engine::SortedRecords;
 
 /// A command for one region.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,6 +164,26 @@ pub enum Command {
         /// Only these raw keys; empty: all of its locks in the region.
         keys: Vec<Vec<u8>>,
     },
+    /// Adds versions of keys by sorted files past the log, all at one commit ts that is chosen as for 1PC; answered by
+    /// [`KvResponse::Commit`]. Conflicts are found as by a prewrite. Sent again, it finds itself done
+    /// ([`KeyError::Committed`]).
+    Ingest {
+        /// Raw keys, each at most once, with their values.
+        pairs: Vec<(Vec<u8>, Bytes)>,
+        /// The start ts of the versions.
+        start_ts: Ts,
+        /// The commit ts will be at least this.
+        min_commit_ts: Ts,
+    },
+    /// Removes all records of a range at once, past MVCC; answered by [`KvResponse::Done`]. It ends where the region ends.
+    DeleteRange {
+        /// From where.
+        cfs: Vec<Cf>,
+        /// First raw key, inclusive.
+        start: Vec<u8>,
+        /// Last raw key, exclusive; empty: to the end of the region.
+        end: Vec<u8>,
+    },
     /// The value of a key; answered by [`KvResponse::Get`].
     Get {
         /// The raw key.
@@ -202,7 +225,7 @@ impl Command {
         matches!(self, Command::Get { .. } | Command::Scan { .. })
     }
 
-    /// The raw keys that it names; for a scan its start.
+    /// The raw keys that it names; for a range its start.
     pub fn keys(&self) -> Vec<&[u8]> {
         match self {
             Command::Prewrite(p) => p.mutations.iter().map(|m| &m.key[..]).collect(),
@@ -213,8 +236,9 @@ impl Command {
             | Command::CheckSecondaryLocks { keys, .. }
             | Command::ResolveLock { keys, .. } => keys.iter().map(|k| &k[..]).collect(),
             Command::CheckTxnStatus(ask) => vec![&ask.primary],
+            Command::Ingest { pairs, .. } => pairs.iter().map(|(key, _)| &key[..]).collect(),
             Command::Get { key, .. } => vec![key],
-            Command::Scan { start, .. } => vec![start],
+            Command::DeleteRange { start, .. } | Command::Scan { start, .. } => vec![start],
         }
     }
 
@@ -223,6 +247,7 @@ impl Command {
         match self {
             _ if self.is_read() => LatchKeys::None,
             Command::ResolveLock { keys, .. } if keys.is_empty() => LatchKeys::Region,
+            Command::DeleteRange { .. } => LatchKeys::Region,
             _ => LatchKeys::Keys(self.keys().into_iter().map(<[u8]>::to_vec).collect()),
         }
     }
@@ -495,6 +520,8 @@ pub trait KvRpc: Send + Sync {
 pub struct Plan {
     /// What to propose, as one raft entry; empty: answer when leadership is confirmed.
     pub ops: Vec<Op>,
+    /// Records to ingest in the same entry, by files that are to be on all stores of the region beforehand.
+    pub files: Vec<(Cf, SortedRecords)>,
     /// The answer, once they are applied.
     pub response: KvResponse,
     /// In-memory locks of async commit and 1PC: dropped once the ops are applied and observed, or known to be lost.

@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use logtide_model::{HostError, KvSnapshot, RegionId};
+use logtide_model::{HostError, KvSnapshot, Op, RegionId};
 use parking_lot::Mutex;
 
+use crate::concurrency::KeyGuard;
+use crate::files::Files;
 use crate::raftstore::{Action, PeerView, Proposal, Reply, StoreMessage, StoreShared, region_snapshot};
-use crate::rpc::{Command, KvRequest, KvResponse, RegionError, TxnExecutor};
+use crate::rpc::{Command, KvRequest, KvResponse, Plan, RegionError, TxnExecutor};
 use crate::txn::Latches;
 
 /// Puts a message into the queue of the store.
@@ -21,6 +23,7 @@ pub(crate) struct Service {
     shared: Arc<StoreShared>,
     executor: Arc<dyn TxnExecutor>,
     post: Post,
+    files: Arc<Files>,
     queue: Mutex<Queue>,
 }
 
@@ -37,6 +40,14 @@ struct Call {
     reply: Reply<KvResponse>,
 }
 
+/// A plan whose files are where they are to be.
+struct Uploaded {
+    ops: Vec<Op>,
+    names: Vec<String>,
+    response: KvResponse,
+    guards: Vec<KeyGuard>,
+}
+
 /// How far a read came without a snapshot.
 pub(crate) enum ReadStep {
     /// It is over.
@@ -46,8 +57,13 @@ pub(crate) enum ReadStep {
 }
 
 impl Service {
-    pub(crate) fn new(shared: Arc<StoreShared>, executor: Arc<dyn TxnExecutor>, post: Post) -> Arc<Service> {
-        Arc::new(Service { shared, executor, post, queue: Mutex::default() })
+    pub(crate) fn new(
+        shared: Arc<StoreShared>,
+        executor: Arc<dyn TxnExecutor>,
+        post: Post,
+        files: Arc<Files>,
+    ) -> Arc<Service> {
+        Arc::new(Service { shared, executor, post, files, queue: Mutex::default() })
     }
 
     /// Asks the store something.
@@ -126,20 +142,22 @@ impl Service {
     /// and would call a committed transaction rolled back.)
     fn write(self: &Arc<Self>, id: u64, call: Call) {
         let Call { request, reply } = call;
-        match self.plan(&request) {
-            Ok((plan, view)) => {
-                let (service, region_id) = (self.clone(), request.region_id);
-                let (guards, response) = (plan.guards, plan.response);
+        match self.plan(&request).and_then(|(plan, view)| Ok((self.upload(plan, &view)?, view))) {
+            Ok((Uploaded { ops, names, response, guards }, view)) => {
+                let (service, region_id, stores) = (self.clone(), request.region_id, view.stores);
                 let then: Reply<_> = Box::new(move |outcome| {
+                    if outcome.as_ref().is_err_and(|e| !e.is_undetermined()) {
+                        service.files.remove(&stores, &names);
+                    }
                     drop(guards);
                     service.release(region_id, id);
                     reply(outcome.map(|_| response));
                 });
                 self.post(StoreMessage::Propose(Proposal {
                     region_id,
-                    epoch: request.epoch,
+                    epoch: view.region.epoch,
                     term: Some(view.term),
-                    action: Action::Write(plan.ops),
+                    action: Action::Write(ops),
                     reply: then,
                 }));
             }
@@ -150,11 +168,27 @@ impl Service {
         }
     }
 
+    /// Puts the files of a plan on the stores of the region; its ops name them then.
+    fn upload(&self, plan: Plan, view: &PeerView) -> Result<Uploaded, Result<KvResponse, RegionError>> {
+        let Plan { mut ops, files, response, guards } = plan;
+        let mut names = Vec::new();
+        for (cf, records) in files {
+            let name = format!("ingest-{}-{}", self.shared.pd.alloc_id(), cf.name());
+            names.push(name.clone());
+            if let Err(error) = self.files.put(&view.stores, &name, &records) {
+                self.files.remove(&view.stores, &names);
+                return Err(Err(error));
+            }
+            ops.push(Op::IngestSst { cf, path: name });
+        }
+        Ok(Uploaded { ops, names, response, guards })
+    }
+
     /// What a command is to do, computed in the term of the view: a proposal in another term is refused, so nothing
     /// that the snapshot does not show can get in between.
-    fn plan(&self, request: &KvRequest) -> Result<(crate::rpc::Plan, PeerView), Result<KvResponse, RegionError>> {
+    fn plan(&self, request: &KvRequest) -> Result<(Plan, PeerView), Result<KvResponse, RegionError>> {
         let view = self.check(request).map_err(Err)?;
-        if !view.max_ts_synced && matches!(request.command, Command::Prewrite(_)) {
+        if !view.max_ts_synced && matches!(request.command, Command::Prewrite(_) | Command::Ingest { .. }) {
             // The leader before may have answered reads up to now.
             let now = self.shared.pd.tso().map_err(|e| Err(busy(e)))?;
             self.shared.concurrency.bump_max_ts(now);

@@ -68,7 +68,7 @@ pub enum Op {
     IngestSst {
         /// Where.
         cf: Cf,
-        /// Path of the file on the host while the callback runs.
+        /// The file, for [`crate::Host::read_sst`] while the callback runs.
         path: String,
     },
     /// A command that changed no data (leadership, split, membership, …).

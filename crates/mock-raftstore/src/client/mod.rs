@@ -10,6 +10,7 @@
 
 mod commit;
 mod error;
+mod import;
 mod resolve;
 mod retry;
 mod route;

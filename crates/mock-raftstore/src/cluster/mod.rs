@@ -22,6 +22,7 @@ pub use config::{ClusterConfig, ClusterError, Driver, EngineKind};
 pub use steps::{Steps, Ticket};
 
 use crate::engine::MemoryEngine;
+use crate::files::Files;
 use crate::pd::Pd;
 use crate::raftstore::{Action, Done, Proposal, SplitChild, StoreMessage, StoreShared};
 use crate::rpc::{KvRpc, RegionError};
@@ -79,6 +80,7 @@ pub(crate) struct Inner {
     network: Arc<Network>,
     pub(crate) runtime: Runtime,
     nodes: RwLock<BTreeMap<StoreId, Node>>,
+    files: Arc<Files>,
     /// Engines in memory outlive their stores, as directories do.
     memory: Mutex<BTreeMap<StoreId, MemoryEngine>>,
 }
@@ -104,8 +106,8 @@ impl Cluster {
             Driver::Steps => Runtime::Steps(Steps::new(network.clone())),
         };
         let pd = Pd::new(config.clock.clone());
-        let (nodes, memory) = (RwLock::default(), Mutex::default());
-        let cluster = Cluster(Arc::new(Inner { config, pd, network, runtime, nodes, memory }));
+        let (nodes, files, memory) = (RwLock::default(), Arc::default(), Mutex::default());
+        let cluster = Cluster(Arc::new(Inner { config, pd, network, runtime, nodes, files, memory }));
         cluster.0.bring_up()?;
         Ok(cluster)
     }
@@ -267,6 +269,7 @@ impl Cluster {
     /// Stops a store as a crash would: what it had not written is gone, its observers and who waits for it too.
     pub fn stop_store(&self, store: StoreId) {
         let node = self.0.nodes.write().remove(&store);
+        self.0.files.detach(store);
         match &self.0.runtime {
             Runtime::Threads(threads) => threads.stop(store),
             Runtime::Steps(steps) => steps.stop(store),

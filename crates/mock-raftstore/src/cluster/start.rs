@@ -111,6 +111,7 @@ impl Inner {
         engine: Arc<dyn KvEngine>,
         observers: Vec<Arc<dyn RaftObserver>>,
     ) -> Result<(), ClusterError> {
+        self.files.attach(store, &engine);
         let shared = Arc::new(StoreShared {
             id: store,
             engine,
@@ -126,7 +127,7 @@ impl Inner {
         let (tx, rx) = crossbeam_channel::unbounded();
         let post_tx = tx.clone();
         let post = Box::new(move |message| drop(post_tx.send(Input::Message(message))));
-        let service = Service::new(shared.clone(), self.config.executor.clone(), post);
+        let service = Service::new(shared.clone(), self.config.executor.clone(), post, self.files.clone());
         self.nodes.write().insert(store, Node { shared, service });
         match &self.runtime {
             Runtime::Threads(threads) => threads.start(store, core, tx, rx)?,

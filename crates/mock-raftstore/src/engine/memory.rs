@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
-use super::{Change, EngineCf, EngineError, EngineIter, EngineSnapshot, KvEngine, WriteBatch};
+use super::{Change, EngineCf, EngineError, EngineIter, EngineSnapshot, KvEngine, SortedRecords, WriteBatch, data_key};
 
 /// Versions of one key, oldest first; `None` is a removal.
 type Versions = Vec<(u64, Option<Bytes>)>;
@@ -20,6 +20,8 @@ pub struct MemoryEngine {
     data: Arc<RwLock<Data>>,
     /// Sequence number → snapshots of it that are out.
     live: Arc<Mutex<BTreeMap<u64, usize>>>,
+    /// Sorted files by name.
+    files: Arc<Mutex<BTreeMap<String, SortedRecords>>>,
 }
 
 #[derive(Default)]
@@ -34,6 +36,15 @@ impl MemoryEngine {
     /// An empty engine.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The files that a batch ingests, in order.
+    fn files_of(&self, batch: &WriteBatch) -> Result<Vec<SortedRecords>, EngineError> {
+        let names = batch.changes().iter().filter_map(|change| match change {
+            Change::Ingest(_, name) => Some(name),
+            _ => None,
+        });
+        names.map(|name| self.read_file(name)).collect()
     }
 }
 
@@ -80,6 +91,8 @@ fn visible(versions: &Versions, seq: u64) -> Option<&Bytes> {
 
 impl KvEngine for MemoryEngine {
     fn write(&self, batch: &WriteBatch, _sync: bool) -> Result<(), EngineError> {
+        let files = self.files_of(batch)?;
+        let mut files = files.into_iter();
         let mut data = self.data.write();
         data.seq += 1;
         for change in batch.changes() {
@@ -87,6 +100,11 @@ impl KvEngine for MemoryEngine {
                 Change::Put(cf, key, value) => data.put_version(*cf, key.clone(), Some(value.clone())),
                 Change::Delete(cf, key) => data.put_version(*cf, key.clone(), None),
                 Change::DeleteRange(cf, start, end) => data.delete_range(*cf, start, end),
+                Change::Ingest(cf, _) => {
+                    for (key, value) in files.next().unwrap_or_default().iter() {
+                        data.put_version(*cf, data_key(key), Some(value.clone()));
+                    }
+                }
             }
         }
         let oldest = self.live.lock().keys().next().copied().unwrap_or(data.seq);
@@ -96,6 +114,21 @@ impl KvEngine for MemoryEngine {
 
     fn get(&self, cf: EngineCf, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         Ok(self.data.read().cfs[cf as usize].get(key).and_then(|versions| visible(versions, u64::MAX)).cloned())
+    }
+
+    fn put_file(&self, name: &str, records: &SortedRecords) -> Result<(), EngineError> {
+        self.files.lock().insert(name.to_owned(), records.clone());
+        Ok(())
+    }
+
+    fn read_file(&self, name: &str) -> Result<SortedRecords, EngineError> {
+        let file = self.files.lock().get(name).cloned();
+        file.ok_or_else(|| EngineError { path: "memory".to_owned(), cause: format!("there is no file {name}") })
+    }
+
+    fn remove_file(&self, name: &str) -> Result<(), EngineError> {
+        self.files.lock().remove(name);
+        Ok(())
     }
 
     fn snapshot(&self) -> Box<dyn EngineSnapshot> {

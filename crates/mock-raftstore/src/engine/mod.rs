@@ -7,6 +7,7 @@ mod memory;
 mod region;
 #[cfg(feature = "rocksdb")]
 mod rocks;
+mod sorted;
 
 use bytes::Bytes;
 use logtide_model::{Cf, Class, Diagnose, ErrorCode, HostError};
@@ -16,6 +17,7 @@ pub use memory::MemoryEngine;
 pub use region::RegionSnapshot;
 #[cfg(feature = "rocksdb")]
 pub use rocks::RocksEngine;
+pub use sorted::SortedRecords;
 
 /// First byte of the keys of data on disk (TiKV's `DATA_PREFIX`).
 pub const DATA_PREFIX: u8 = b'z';
@@ -110,6 +112,8 @@ pub enum Change {
     Delete(EngineCf, Bytes),
     /// Removes the keys from the first to before the second.
     DeleteRange(EngineCf, Bytes, Bytes),
+    /// Adds the records of a file that [`KvEngine::put_file`] put there, by its name.
+    Ingest(EngineCf, String),
 }
 
 /// Changes that are made together or not at all, in order.
@@ -137,6 +141,11 @@ impl WriteBatch {
     /// Removes the keys of `[start, end)`.
     pub fn delete_range(&mut self, cf: EngineCf, start: impl Into<Bytes>, end: impl Into<Bytes>) {
         self.changes.push(Change::DeleteRange(cf, start.into(), end.into()));
+    }
+
+    /// Adds the records of a file. An engine may make what precedes it in the batch durable first.
+    pub fn ingest(&mut self, cf: EngineCf, name: String) {
+        self.changes.push(Change::Ingest(cf, name));
     }
 
     /// True if nothing changes.
@@ -168,6 +177,25 @@ pub trait KvEngine: Send + Sync {
     /// # Errors
     /// [`EngineError`].
     fn get(&self, cf: EngineCf, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
+
+    /// Keeps a sorted file for [`WriteBatch::ingest`], until [`KvEngine::remove_file`]. Keys are encoded keys without `z`,
+    /// ascending.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    fn put_file(&self, name: &str, records: &SortedRecords) -> Result<(), EngineError>;
+
+    /// The records of a file.
+    ///
+    /// # Errors
+    /// [`EngineError`] if there is none of that name, or it is damaged.
+    fn read_file(&self, name: &str) -> Result<SortedRecords, EngineError>;
+
+    /// Removes a file, if it is there.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    fn remove_file(&self, name: &str) -> Result<(), EngineError>;
 
     /// A consistent view of all column families as they are now.
     fn snapshot(&self) -> Box<dyn EngineSnapshot>;

@@ -1,16 +1,23 @@
 //! The engine on RocksDB.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, Options, ReadOptions};
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, IngestExternalFileOptions, Options,
+    ReadOptions, SstFileWriter,
+};
 use self_cell::self_cell;
 
-use super::{Change, EngineCf, EngineError, EngineIter, EngineSnapshot, KvEngine, WriteBatch};
+use super::{
+    Change, EngineCf, EngineError, EngineIter, EngineSnapshot, KvEngine, SortedRecords, WriteBatch, data_key, sorted,
+};
 
 /// Write buffer of a column family in bytes; two of them may be in memory.
 const WRITE_BUFFER: usize = 32 << 20;
+/// The directory, in that of the engine, of sorted files that are to be ingested.
+const FILES: &str = "import";
 
 /// See the module.
 pub struct RocksEngine {
@@ -33,6 +40,57 @@ impl RocksEngine {
         let db = DB::open_cf_descriptors(&options, dir, families)
             .map_err(|e| EngineError { path: dir.display().to_string(), cause: e.into_string() })?;
         Ok(RocksEngine { db: Arc::new(db) })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.db.path().join(FILES).join(name)
+    }
+
+    fn io(&self, name: &str, cause: &std::io::Error) -> EngineError {
+        EngineError { path: self.file(name).display().to_string(), cause: cause.to_string() }
+    }
+
+    /// Turns a file into one of RocksDB's, and adds it. Done again after a crash it changes nothing: the file is removed
+    /// only when everything that came with it is written.
+    fn ingest(&self, cf: EngineCf, name: &str) -> Result<(), EngineError> {
+        let records = self.read_file(name)?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        let sst = self.file(&format!("{name}.sst"));
+        let options = family_options(cf);
+        let mut writer = SstFileWriter::create(&options);
+        writer.open(&sst).map_err(|e| failed(&self.db, e))?;
+        for (key, value) in records.iter() {
+            writer.put(data_key(key), value).map_err(|e| failed(&self.db, e))?;
+        }
+        writer.finish().map_err(|e| failed(&self.db, e))?;
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        let family = handle(&self.db, cf)?;
+        self.db.ingest_external_file_cf_opts(family, &options, vec![sst]).map_err(|e| failed(&self.db, e))
+    }
+
+    fn write_changes(&self, changes: &[Change], bytes: usize, sync: bool) -> Result<(), EngineError> {
+        let families = [
+            handle(&self.db, EngineCf::Default)?,
+            handle(&self.db, EngineCf::Lock)?,
+            handle(&self.db, EngineCf::Write)?,
+            handle(&self.db, EngineCf::Raft)?,
+        ];
+        // Room for the record headers too, so that the batch does not grow while it is filled.
+        let mut rocks = rocksdb::WriteBatch::with_capacity_bytes(bytes + 16 * changes.len() + 64);
+        for change in changes {
+            match change {
+                Change::Put(cf, key, value) => rocks.put_cf(families[*cf as usize], key, value),
+                Change::Delete(cf, key) => rocks.delete_cf(families[*cf as usize], key),
+                Change::DeleteRange(cf, start, end) => rocks.delete_range_cf(families[*cf as usize], start, end),
+                Change::Ingest(..) => {}
+            }
+        }
+        let mut options = rocksdb::WriteOptions::default();
+        options.set_sync(sync);
+        self.db.write_opt(rocks, &options).map_err(|e| failed(&self.db, e))
     }
 }
 
@@ -64,29 +122,41 @@ fn handle(db: &DB, cf: EngineCf) -> Result<&ColumnFamily, EngineError> {
 
 impl KvEngine for RocksEngine {
     fn write(&self, batch: &WriteBatch, sync: bool) -> Result<(), EngineError> {
-        let families = [
-            handle(&self.db, EngineCf::Default)?,
-            handle(&self.db, EngineCf::Lock)?,
-            handle(&self.db, EngineCf::Write)?,
-            handle(&self.db, EngineCf::Raft)?,
-        ];
-        // Room for the record headers too, so that the batch does not grow while it is filled.
-        let mut rocks = rocksdb::WriteBatch::with_capacity_bytes(batch.bytes() + 16 * batch.changes().len() + 64);
-        for change in batch.changes() {
-            match change {
-                Change::Put(cf, key, value) => rocks.put_cf(families[*cf as usize], key, value),
-                Change::Delete(cf, key) => rocks.delete_cf(families[*cf as usize], key),
-                Change::DeleteRange(cf, start, end) => rocks.delete_range_cf(families[*cf as usize], start, end),
+        let mut rest = batch.changes();
+        while let Some(at) = rest.iter().position(|change| matches!(change, Change::Ingest(..))) {
+            // What precedes the file is written before it, so that later changes of its keys stay the later ones.
+            let (before, from) = rest.split_at(at);
+            self.write_changes(before, 0, sync)?;
+            if let Some((Change::Ingest(cf, name), after)) = from.split_first() {
+                self.ingest(*cf, name)?;
+                rest = after;
             }
         }
-        let mut options = rocksdb::WriteOptions::default();
-        options.set_sync(sync);
-        self.db.write_opt(rocks, &options).map_err(|e| failed(&self.db, e))
+        self.write_changes(rest, batch.bytes(), sync)
     }
 
     fn get(&self, cf: EngineCf, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         let value = self.db.get_cf(handle(&self.db, cf)?, key).map_err(|e| failed(&self.db, e))?;
         Ok(value.map(Bytes::from))
+    }
+
+    fn put_file(&self, name: &str, records: &SortedRecords) -> Result<(), EngineError> {
+        let path = self.file(name);
+        std::fs::create_dir_all(self.db.path().join(FILES)).map_err(|e| self.io(name, &e))?;
+        std::fs::write(path, sorted::encode(records)).map_err(|e| self.io(name, &e))
+    }
+
+    fn read_file(&self, name: &str) -> Result<SortedRecords, EngineError> {
+        let file = std::fs::read(self.file(name)).map_err(|e| self.io(name, &e))?;
+        let damaged = || EngineError { path: self.file(name).display().to_string(), cause: "it is damaged".to_owned() };
+        sorted::decode(file.into()).ok_or_else(damaged)
+    }
+
+    fn remove_file(&self, name: &str) -> Result<(), EngineError> {
+        match std::fs::remove_file(self.file(name)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(self.io(name, &e)),
+            _ => Ok(()),
+        }
     }
 
     fn snapshot(&self) -> Box<dyn EngineSnapshot> {

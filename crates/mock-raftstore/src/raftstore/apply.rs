@@ -27,6 +27,10 @@ pub(crate) struct Effects {
     pub(crate) events: Vec<Event>,
     pub(crate) replies: Vec<(Reply<Done>, Result<Done, RegionError>)>,
     pub(crate) entries: u64,
+    /// Sorted files that are not needed any more, once observers know.
+    pub(crate) files: Vec<String>,
+    /// Index and term of the last entry.
+    done: Option<(u64, Term)>,
 }
 
 /// Applies committed entries: changes of data go into `batch`, together with how far the region is applied.
@@ -37,20 +41,29 @@ pub(crate) fn apply(peer: &mut Peer, entries: Vec<Entry>, batch: &mut WriteBatch
         events: Vec::new(),
         replies: Vec::new(),
         entries: entries.len() as u64,
+        files: Vec::new(),
+        done: None,
     };
-    let mut last = None;
     for entry in entries {
-        last = Some((entry.index, entry.term));
+        let at = (entry.index, entry.term);
         effects.apply_entry(peer, entry, batch);
+        effects.done = Some(at);
     }
-    if let Some((index, term)) = last {
+    if let Some((index, _)) = effects.done {
         peer.applied = index;
-        put_apply_state(batch, peer.region_id(), index, term);
     }
+    effects.save(batch);
     effects
 }
 
 impl Effects {
+    /// Puts how far the region is applied into the batch.
+    fn save(&self, batch: &mut WriteBatch) {
+        if let Some((index, term)) = self.done {
+            put_apply_state(batch, self.region_id, index, term);
+        }
+    }
+
     fn apply_entry(&mut self, peer: &mut Peer, entry: Entry, batch: &mut WriteBatch) {
         let (index, term) = (entry.index, entry.term);
         let outcome = self.execute(peer, entry, batch);
@@ -61,7 +74,7 @@ impl Effects {
 
     fn execute(&mut self, peer: &mut Peer, entry: Entry, batch: &mut WriteBatch) -> Result<Done, RegionError> {
         let (index, region) = (entry.index, peer.meta.region.clone());
-        let (outcome, ops) = match parse(entry, &region) {
+        let (outcome, ops) = match self.parse(entry, &region) {
             Ok(Some(command)) if !command.split.is_empty() => match split(&peer.meta, &command.split) {
                 Some((parent, children)) => {
                     self.note(region.epoch, index, vec![Op::Admin]);
@@ -78,9 +91,43 @@ impl Effects {
             Ok(None) => (Ok(Done { regions: vec![region.clone()] }), vec![]),
             Err(refused) => (Err(refused), vec![]),
         };
-        write_ops(&ops, batch);
+        self.write_ops(index, &ops, batch);
         self.note(region.epoch, index, ops);
         outcome
+    }
+
+    /// The command of an entry, if it has one and it still fits the region: a stale one changes nothing but the index.
+    fn parse(&mut self, entry: Entry, region: &Region) -> Result<Option<Command>, RegionError> {
+        if entry.entry_type != EntryType::EntryNormal as i32 || entry.data.is_empty() {
+            return Ok(None);
+        }
+        let index = entry.index;
+        let command = Command::parse(entry.data)
+            .map_err(|e| RegionError::Busy(format!("entry {index} of region {} is malformed: {e}", region.id)))?;
+        self.files.extend(command.files());
+        if !command.fits(region.epoch) {
+            return Err(RegionError::EpochNotMatch { current: vec![region.clone()] });
+        }
+        Ok(Some(command))
+    }
+
+    fn write_ops(&self, index: u64, ops: &[Op], batch: &mut WriteBatch) {
+        if ops.iter().any(|op| matches!(op, Op::IngestSst { .. })) {
+            // The engine may write what precedes a file by itself: that has to be whole.
+            self.save(batch);
+            put_replayable(batch, self.region_id, index);
+        }
+        for op in ops {
+            match op {
+                Op::Put { cf, key, value } => batch.put(EngineCf::from(*cf), data_key(key), value.clone()),
+                Op::Delete { cf, key } => batch.delete(EngineCf::from(*cf), data_key(key)),
+                Op::DeleteRange { cf, start, end } => {
+                    batch.delete_range(EngineCf::from(*cf), data_key(start), data_end_key(end));
+                }
+                Op::IngestSst { cf, path } => batch.ingest(EngineCf::from(*cf), path.clone()),
+                Op::Admin => {}
+            }
+        }
     }
 
     fn make_split(
@@ -131,33 +178,6 @@ impl Effects {
                     observers.iter().for_each(|o| o.on_region_changed(&change));
                 }
             }
-        }
-    }
-}
-
-/// The command of an entry, if it has one and it still fits the region: a stale one changes nothing but the index.
-fn parse(entry: Entry, region: &Region) -> Result<Option<Command>, RegionError> {
-    if entry.entry_type != EntryType::EntryNormal as i32 || entry.data.is_empty() {
-        return Ok(None);
-    }
-    let index = entry.index;
-    let command = Command::parse(entry.data)
-        .map_err(|e| RegionError::Busy(format!("entry {index} of region {} is malformed: {e}", region.id)))?;
-    if command.version != region.epoch.version {
-        return Err(RegionError::EpochNotMatch { current: vec![region.clone()] });
-    }
-    Ok(Some(command))
-}
-
-fn write_ops(ops: &[Op], batch: &mut WriteBatch) {
-    for op in ops {
-        match op {
-            Op::Put { cf, key, value } => batch.put(EngineCf::from(*cf), data_key(key), value.clone()),
-            Op::Delete { cf, key } => batch.delete(EngineCf::from(*cf), data_key(key)),
-            Op::DeleteRange { cf, start, end } => {
-                batch.delete_range(EngineCf::from(*cf), data_key(start), data_end_key(end));
-            }
-            Op::IngestSst { .. } | Op::Admin => {}
         }
     }
 }

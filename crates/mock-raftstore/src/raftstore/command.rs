@@ -1,7 +1,7 @@
 //! What a raft entry carries.
 
 use bytes::Bytes;
-use logtide_model::{Cf, Op, Region, RegionId};
+use logtide_model::{Cf, Op, Region, RegionEpoch, RegionId};
 use prost::Message;
 
 use super::records::Truncated;
@@ -27,6 +27,9 @@ pub(crate) struct Command {
     /// The term of that entry.
     #[prost(uint64, tag = "6")]
     pub(crate) truncate_term: u64,
+    /// The other part of the epoch, for what is bound to the members of the region; 0: whoever they are.
+    #[prost(uint64, tag = "20")]
+    conf_ver: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -34,9 +37,10 @@ struct OpRecord {
     /// [`Cf`] as 0 default, 1 lock, 2 write.
     #[prost(uint32, tag = "1")]
     cf: u32,
-    /// 0 put, 1 delete, 2 delete range.
+    /// 0 put, 1 delete, 2 delete range, 3 ingest.
     #[prost(uint32, tag = "2")]
     kind: u32,
+    /// The key, the start of the range, or the name of the file.
     #[prost(bytes = "bytes", tag = "3")]
     key: Bytes,
     /// The value, or the end of the range.
@@ -61,6 +65,7 @@ pub(crate) struct SplitChild {
 const PUT: u32 = 0;
 const DELETE: u32 = 1;
 const DELETE_RANGE: u32 = 2;
+const INGEST: u32 = 3;
 
 fn cf_number(cf: Cf) -> u32 {
     match cf {
@@ -76,7 +81,8 @@ impl OpRecord {
             Op::Put { cf, key, value } => (cf, PUT, key, value),
             Op::Delete { cf, key } => (cf, DELETE, key, Bytes::new()),
             Op::DeleteRange { cf, start, end } => (cf, DELETE_RANGE, start, end),
-            Op::IngestSst { .. } | Op::Admin => return None,
+            Op::IngestSst { cf, path } => (cf, INGEST, path.into(), Bytes::new()),
+            Op::Admin => return None,
         };
         Some(OpRecord { cf: cf_number(cf), kind, key, value })
     }
@@ -87,16 +93,19 @@ impl OpRecord {
             PUT => Op::Put { cf, key: self.key, value: self.value },
             DELETE => Op::Delete { cf, key: self.key },
             DELETE_RANGE => Op::DeleteRange { cf, start: self.key, end: self.value },
+            INGEST => Op::IngestSst { cf, path: String::from_utf8(self.key.to_vec()).ok()? },
             _ => return None,
         })
     }
 }
 
 impl Command {
-    /// A command that changes data; `None` if an op cannot be proposed (ingestion comes with its own command).
+    /// A command that changes data; `None` if an op cannot be proposed.
     pub(crate) fn write(region: &Region, ops: Vec<Op>) -> Option<Command> {
         let ops = ops.into_iter().map(OpRecord::of).collect::<Option<Vec<_>>>()?;
-        Some(Command { ops, ..Command::about(region) })
+        // Files are on the stores of the region's members: others have none.
+        let conf_ver = if ops.iter().any(|op| op.kind == INGEST) { region.epoch.conf_ver } else { 0 };
+        Some(Command { ops, conf_ver, ..Command::about(region) })
     }
 
     /// A command that does nothing.
@@ -125,6 +134,17 @@ impl Command {
         Command::decode(Bytes::from(data))
     }
 
+    /// True if it was computed for a region of this epoch.
+    pub(crate) fn fits(&self, epoch: RegionEpoch) -> bool {
+        self.version == epoch.version && (self.conf_ver == 0 || self.conf_ver == epoch.conf_ver)
+    }
+
+    /// The files that it ingests.
+    pub(crate) fn files(&self) -> Vec<String> {
+        let files = self.ops.iter().filter(|op| op.kind == INGEST);
+        files.filter_map(|op| String::from_utf8(op.key.to_vec()).ok()).collect()
+    }
+
     /// Its changes of data. Records of unknown kinds are left out: nobody proposes them.
     pub(crate) fn into_ops(self) -> impl Iterator<Item = Op> {
         self.ops.into_iter().filter_map(OpRecord::into_op)
@@ -133,7 +153,7 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use logtide_model::{KeyRange, RegionEpoch};
+    use logtide_model::KeyRange;
 
     use super::*;
 
@@ -145,10 +165,12 @@ mod tests {
             Op::Put { cf: Cf::Write, key: key.clone(), value: Bytes::from_static(b"v") },
             Op::Delete { cf: Cf::Lock, key: key.clone() },
             Op::DeleteRange { cf: Cf::Default, start: key.clone(), end: Bytes::from_static(b"l") },
+            Op::IngestSst { cf: Cf::Write, path: "file".to_owned() },
         ];
         let command = Command::write(&region, ops.clone()).unwrap();
         let parsed = Command::parse(command.encode_to_vec()).unwrap();
-        assert_eq!((parsed.region_id, parsed.version), (7, 3));
+        assert_eq!((parsed.region_id, parsed.version, parsed.files()), (7, 3, vec!["file".to_owned()]));
+        assert!(parsed.fits(region.epoch) && !parsed.fits(RegionEpoch { conf_ver: 2, version: 3 }));
         assert_eq!(parsed.into_ops().collect::<Vec<_>>(), ops);
         assert!(Command::write(&region, vec![Op::Admin]).is_none());
         assert!(Command::parse(vec![0xff; 3]).is_err());

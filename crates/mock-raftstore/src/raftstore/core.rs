@@ -185,6 +185,7 @@ impl StoreCore {
         for effects in &all {
             self.shared.applied_entries.fetch_add(effects.entries, Ordering::Relaxed);
             effects.tell(observers);
+            effects.files.iter().try_for_each(|file| self.shared.engine.remove_file(file))?;
             if let Some(peer) = self.peers.get_mut(&effects.region_id) {
                 peer.node.advance_apply_to(peer.applied);
                 peer.node.mut_store().shrink(peer.applied);

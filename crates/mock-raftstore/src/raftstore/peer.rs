@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use logtide_model::{RegionId, StoreId, Term};
+use logtide_model::{Op, RegionId, StoreId, Term};
 use prost::Message as _;
 use raft::eraftpb::MessageType;
 use raft::{Config, RawNode, StateRole};
@@ -130,7 +130,10 @@ impl Peer {
         if !self.is_leader() || term.is_some_and(|t| t != self.term()) {
             return reply(Err(self.not_leader()));
         }
-        if epoch.version != self.meta.region.epoch.version {
+        // Files are where the members of the region were when they were put there.
+        let bound = matches!(&action, Action::Write(ops) if ops.iter().any(|op| matches!(op, Op::IngestSst { .. })));
+        let now = self.meta.region.epoch;
+        if epoch.version != now.version || bound && epoch != now {
             return reply(Err(RegionError::EpochNotMatch { current: vec![self.meta.region.clone()] }));
         }
         let command = match action {
@@ -277,6 +280,7 @@ impl Peer {
             leading: self.is_leader() && self.announced == Some(self.term()),
             max_ts_synced: self.max_ts_synced,
             leader: self.leader_store(),
+            stores: self.meta.peers.iter().map(|p| p.store_id).collect(),
             log: (self.node.store().truncated().index + 1, self.node.raft.raft_log.last_index()),
         }
     }

@@ -25,6 +25,8 @@ pub(crate) struct PeerView {
     pub(crate) max_ts_synced: bool,
     /// Who leads it, as far as known.
     pub(crate) leader: Option<StoreId>,
+    /// The stores of its members.
+    pub(crate) stores: Vec<StoreId>,
     /// First and last index of its log.
     pub(crate) log: (u64, u64),
 }

@@ -5,6 +5,7 @@ use logtide_model::mvcc::{Lock, Write};
 use logtide_model::{Cf, Op, Ts, append_ts, encode_raw_key};
 
 use crate::concurrency::KeyGuard;
+use crate::engine::SortedRecords;
 
 /// TiKV's limit for values that are kept in lock and write records, in bytes.
 pub(crate) const SHORT_VALUE_MAX: usize = 64;
@@ -39,6 +40,8 @@ impl UserKey {
 pub(crate) struct Changes {
     pub(crate) ops: Vec<Op>,
     pub(crate) guards: Vec<KeyGuard>,
+    /// What comes by files instead.
+    pub(crate) files: Vec<(Cf, SortedRecords)>,
 }
 
 impl Changes {

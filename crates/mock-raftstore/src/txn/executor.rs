@@ -3,6 +3,7 @@
 use logtide_model::{HostError, KvSnapshot};
 
 use super::changes::{Changes, UserKey};
+use super::import::{delete_range, ingest};
 use super::pessimistic::{Acquire, acquire, release};
 use super::read::{View, get, scan};
 use super::reader::{Fail, MvccReader};
@@ -41,9 +42,10 @@ impl TxnExecutor for Percolator {
         concurrency: &ConcurrencyManager,
     ) -> Result<Plan, HostError> {
         match run(command, MvccReader { snapshot }, concurrency) {
-            Ok((changes, response)) => Ok(Plan { ops: changes.ops, response, guards: changes.guards }),
+            Ok((Changes { ops, guards, files }, response)) => Ok(Plan { ops, files, response, guards }),
             Err(Fail::Keys(errors)) => {
-                Ok(Plan { ops: Vec::new(), response: KvResponse::Errors(errors), guards: Vec::new() })
+                let (ops, files, guards) = (Vec::new(), Vec::new(), Vec::new());
+                Ok(Plan { ops, files, response: KvResponse::Errors(errors), guards })
             }
             Err(Fail::Host(error)) => Err(error),
         }
@@ -75,6 +77,13 @@ fn run(
     let out = &mut changes;
     let response = match command {
         Command::Prewrite(request) => return prewrite(request, reader.snapshot, concurrency),
+        Command::Ingest { pairs, start_ts, min_commit_ts } => {
+            return ingest(pairs, *start_ts, *min_commit_ts, reader.snapshot, concurrency);
+        }
+        Command::DeleteRange { cfs, start, end } => {
+            delete_range(cfs, start, end, reader.snapshot, out);
+            KvResponse::Done
+        }
         Command::Commit { keys, start_ts, commit_ts } => {
             let mut at = *commit_ts;
             for key in keys {

@@ -12,6 +12,7 @@
 mod changes;
 mod commit;
 mod executor;
+mod import;
 mod latches;
 mod pessimistic;
 mod prewrite;

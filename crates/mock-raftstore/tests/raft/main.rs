@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod engine;
+mod import;
 mod life;
 mod recorder;
 mod replay;

@@ -13,7 +13,7 @@ use crate::recorder::{Recorder, Sequence};
 
 const WAIT: Duration = Duration::from_secs(60);
 
-fn start(mut config: ClusterConfig) -> (Cluster, Vec<Recorder>) {
+pub(crate) fn start(mut config: ClusterConfig) -> (Cluster, Vec<Recorder>) {
     let sequence = Sequence::default();
     let recorders: Vec<_> = (1..=3).map(|s| Recorder::new(s, &sequence)).collect();
     config.observers = (1..).zip(&recorders).map(|(s, r)| (s, vec![Arc::new(r.clone()) as _])).collect();

@@ -115,7 +115,7 @@ impl Store {
     /// What the store would do; the plan is to be applied, or dropped.
     pub(crate) fn plan(&self, command: &Command) -> Plan {
         if let Err(response) = Percolator.prepare(command, &self.concurrency) {
-            return Plan { ops: Vec::new(), response, guards: Vec::new() };
+            return Plan { ops: Vec::new(), files: Vec::new(), response, guards: Vec::new() };
         }
         Percolator.execute(command, &self.data, &self.concurrency).unwrap()
     }
