@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use logtide_model::{
     Cf, Confirmed, Host, HostError, KeyRange, KvSnapshot, LocalRegion, LogEntries, RegionEpoch, RegionId, Role,
-    SstRecords, StoreId, Ts,
+    StoreId, Ts,
 };
 
 use super::{CALL_TIMEOUT, Inner, Node};
