@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use logtide_model::planted::Bug;
 use thiserror::Error;
 
 /// The generations of one task on one store, in one boot.
@@ -156,6 +157,9 @@ impl<T> Generations<T> {
 
     /// The generation whose turn it is to be committed, if it is uploaded. There is one at a time.
     pub fn next_commit(&mut self) -> Option<Commit<T>> {
+        if Bug::FlushOutOfOrder.is_planted() {
+            return self.any_commit();
+        }
         let next = self.slots.iter_mut().find(|s| !matches!(s.stage, Stage::Committed(_) | Stage::Publishing))?;
         match std::mem::replace(&mut next.stage, Stage::Committing) {
             Stage::Uploaded(value) => Some(Commit { generation: next.generation, value }),
@@ -163,6 +167,15 @@ impl<T> Generations<T> {
                 next.stage = other;
                 None
             }
+        }
+    }
+
+    /// What [`Bug::FlushOutOfOrder`] does.
+    fn any_commit(&mut self) -> Option<Commit<T>> {
+        let next = self.slots.iter_mut().find(|s| matches!(s.stage, Stage::Uploaded(_)))?;
+        match std::mem::replace(&mut next.stage, Stage::Committing) {
+            Stage::Uploaded(value) => Some(Commit { generation: next.generation, value }),
+            _ => None,
         }
     }
 
@@ -182,7 +195,11 @@ impl<T> Generations<T> {
 
     /// The generation whose turn it is to be published, if it is committed. There is one at a time.
     pub fn next_publish(&mut self) -> Option<Publish<T>> {
-        let next = self.slots.front_mut()?;
+        let next = if Bug::FlushOutOfOrder.is_planted() {
+            self.slots.iter_mut().find(|s| matches!(s.stage, Stage::Committed(_)))?
+        } else {
+            self.slots.front_mut()?
+        };
         match std::mem::replace(&mut next.stage, Stage::Publishing) {
             Stage::Committed(value) => Some(Publish { generation: next.generation, value }),
             other => {

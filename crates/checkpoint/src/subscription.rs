@@ -27,6 +27,7 @@ mod scan;
 mod statement;
 
 use logtide_model::message::GapFlag;
+use logtide_model::planted::Bug;
 use logtide_model::{Region, RegionEpoch, Term, Ts};
 
 pub use statement::{Silence, Statement};
@@ -183,6 +184,11 @@ impl Subscription {
         self.failures
     }
 
+    /// How many attempts failed in a row.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// An attempt that was given up, once: its scanner should be told.
     pub fn take_given_up(&mut self) -> Option<u64> {
         self.given_up.take()
@@ -215,7 +221,7 @@ impl Subscription {
             State::Scanning(scanning) => scanning.next,
             State::Observing(observing) => observing.next,
         };
-        if first > next {
+        if first > next && !Bug::DropUnnoticed.is_planted() {
             self.rescan(Rescan::Gap);
             self.applied_while_pending(None, first, last, ops);
             return false;
@@ -283,6 +289,10 @@ impl Subscription {
     ///
     /// `region.range` must lie in the old range and must not have been elsewhere in between: if not, it begins anew.
     pub fn shrink(&mut self, region: Region) {
+        if Bug::ParentSpeaksForChild.is_planted() {
+            self.region.epoch = region.epoch;
+            return;
+        }
         if self.phase() == Phase::Pending || !self.region.range.covers(&region.range) {
             return self.replace(region);
         }
@@ -298,7 +308,11 @@ impl Subscription {
 
     /// The range changed: it has to be caught up as a whole.
     pub fn replace(&mut self, region: Region) {
+        let grown = region.range.covers(&self.region.range);
         self.region = region;
+        if grown && Bug::MergeInherits.is_planted() {
+            return;
+        }
         self.rescan(Rescan::Range);
     }
 }

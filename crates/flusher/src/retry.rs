@@ -3,6 +3,8 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
+use logtide_model::planted::Bug;
+
 use crate::FlushEvent;
 use crate::upload::{Failure, Tries, Upload, Uploader};
 
@@ -39,6 +41,9 @@ impl Uploader {
                 Err(Failure::Again(cause)) => cause,
                 Err(Failure::Store(e)) => e.to_string(),
             };
+            if Bug::FailedFlushCounts.is_planted() {
+                return Ok(());
+            }
             tries.failures = tries.failures.saturating_add(1);
             let next = self.config.backoff.delay(tries.failures, seed);
             let (generation, what) = (upload.stop.generation, upload.object.path.clone());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use logtide_model::message::{ScanEntry, ScanEvent};
 use logtide_model::mvcc::{Lock, LockKind, Write, WriteKind};
+use logtide_model::planted::Bug;
 use logtide_model::{Cf, KeyRange, KvSnapshot, MemoryBudget, Ts, split_ts};
 
 use crate::batch::{Arena, Batch, Item};
@@ -100,6 +101,9 @@ impl<'a> Delta<'a> {
     pub(crate) fn writes(&mut self, range: &KeyRange, batch: &mut Batch<ScanEntry>) -> Result<(), ScanError> {
         let mut writes = Cursor::new(self.snapshot.iter(Cf::Write, range)?);
         let mut values = Cursor::new(self.snapshot.iter(Cf::Default, range)?);
+        if Bug::ScanEndsAtLocks.is_planted() && self.report.locks > 4 {
+            return Ok(());
+        }
         writes.next(&mut self.pace)?;
         while writes.valid {
             let corrupt = |e| ScanError::corrupt(Cf::Write, writes.key(), e);
@@ -134,6 +138,9 @@ impl<'a> Delta<'a> {
             return Ok(matches!(write.kind, WriteKind::Put | WriteKind::Delete));
         }
         if values.find(user, write.start_ts, &mut self.pace)? {
+            if Bug::OldValuesLeftOut.is_planted() && write.start_ts <= self.start_ts {
+                return Ok(true);
+            }
             self.emit(Cf::Default, values, batch)?;
             return Ok(true);
         }

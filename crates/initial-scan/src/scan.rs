@@ -1,6 +1,7 @@
 //! The order of a scan.
 
 use logtide_model::message::{ScanEvent, StartPoint};
+use logtide_model::planted::Bug;
 use logtide_model::{KeyRange, KvSnapshot, MemoryBudget, Task, Ts};
 
 use crate::batch::{Arena, Batch};
@@ -141,6 +142,7 @@ fn run(
     }
     delta.flush(&mut locks)?;
     delta.send(ScanEvent::LocksDone)?;
+    let log_from = log_from.map(|from| if Bug::CatchUpSkipsEntry.is_planted() { from + 1 } else { from });
     delta.report.source = match log_from {
         None => Source::Snapshot,
         Some(from) if delta.replay(ranges, from, log)? => Source::Log,

@@ -6,6 +6,8 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::bounded;
+use logtide_model::message::ShardMessage;
+use logtide_model::planted::Bug;
 use logtide_model::{Diagnose, Task, TaskName};
 use parking_lot::Mutex;
 use tracing::{debug, warn};
@@ -65,6 +67,12 @@ impl TaskBoard {
                 return Vec::new();
             }
         };
+        if Bug::ReRegistrationWipes.is_planted() {
+            wanted.iter().for_each(|task| {
+                let task = Arc::new(task.clone());
+                node.observer.broadcast(|_| ShardMessage::StartTask(task.clone()));
+            });
+        }
         let mut running = self.0.lock();
         running.retain(|_, task| !task.ended.is_raised());
         // What is gone is published by nobody: there is nothing to flush for.

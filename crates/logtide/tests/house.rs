@@ -37,10 +37,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     ("cli", &["model", "format", "storage", "coordinator", "restore", "logtide"]),
     ("mock-raftstore", &["model"]),
-    (
-        "sim",
-        &["model", "format", "storage", "coordinator", "restore", "logtide", "mock-raftstore"],
-    ),
+    ("sim", &["model", "format", "storage", "coordinator", "restore", "logtide", "mock-raftstore"]),
     ("examples", &["model", "logtide", "coordinator", "restore", "mock-raftstore"]),
     ("benches", &["model", "format", "observer", "temp-file"]),
 ];

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use logtide_model::Ts;
+use logtide_model::planted::Bug;
 use parking_lot::Mutex;
 
 use crate::rpc::LockInfo;
@@ -82,6 +83,9 @@ impl ConcurrencyManager {
     /// Contract H2 ([`logtide_model::Host::commit_barrier`]) from a fresh timestamp: announces it, then caps it below
     /// the commits in flight.
     pub fn barrier(&self, fresh: Ts) -> Ts {
+        if Bug::InMemoryCommitsIgnored.is_planted() {
+            return fresh;
+        }
         self.bump_max_ts(fresh);
         self.min_in_flight().map_or(fresh, |ts| fresh.min(ts.prev()))
     }

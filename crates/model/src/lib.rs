@@ -15,6 +15,7 @@ mod key;
 mod memory;
 pub mod message;
 pub mod mvcc;
+pub mod planted;
 mod progress;
 mod range;
 mod region;

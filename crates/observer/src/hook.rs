@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 use logtide_model::message::{AppliedBatch, Lead, ShardMessage};
+use logtide_model::planted::Bug;
 use logtide_model::{
     ApplyBatch, KeyRange, LocalRegion, MemoryBudget, RaftObserver, Region, RegionChange, RegionId, Role, Task, Term,
 };
@@ -214,9 +215,10 @@ impl Inner {
         let hash = RegionHash::of(region.id);
         let shard = self.shard(hash);
         let mut bucket = shard.bucket(hash).write();
-        if !self.wanted(&region.range) {
+        if !self.wanted(&region.range) || (Bug::ChildUnobserved.is_planted() && term <= 7 && region.epoch.version > 3) {
             return;
         }
+        let left = bucket.get(&region.id).is_some_and(|slot| slot.has_left());
         let gap = match bucket.entry(region.id).or_default().lead(term, &region.range) {
             Led::Stale => return,
             Led::Again(gap) | Led::NewTerm(gap) => gap,
@@ -227,6 +229,9 @@ impl Inner {
             }
         };
         shard.send(ShardMessage::Lead(Lead { region: region.clone(), term, gap }));
+        if left && Bug::StopOvertakesStart.is_planted() {
+            shard.send(ShardMessage::Unlead { region_id: region.id, term });
+        }
     }
 
     fn leave(&self, region_id: RegionId, term: Term) {

@@ -48,6 +48,11 @@ impl Slot {
         self.on.as_deref()
     }
 
+    /// True if a leadership is known to be over.
+    pub(crate) fn has_left(&self) -> bool {
+        self.left.is_some()
+    }
+
     pub(crate) fn observation_mut(&mut self) -> Option<&mut Observation> {
         self.on.as_deref_mut()
     }

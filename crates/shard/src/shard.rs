@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use logtide_checkpoint::{Phase, Rescan};
 use logtide_model::message::{Lead, ScanId, ScanRequest, ShardMessage};
+use logtide_model::planted::Bug;
 use logtide_model::{Region, RegionChange, RegionId, Task, TaskName, Term};
 use logtide_temp_file::SpoolError;
 
@@ -166,6 +167,9 @@ impl Shard {
         let name = task.name.clone();
         if let Some(known) = self.tasks.get(&name) {
             if known.task.incarnation == task.incarnation {
+                if Bug::ReRegistrationWipes.is_planted() {
+                    self.wipe(&name);
+                }
                 return;
             }
             self.stop_task(&name, out);
@@ -178,6 +182,13 @@ impl Shard {
         }
         for id in self.region_ids() {
             self.follow(id, out);
+        }
+    }
+
+    /// What [`Bug::ReRegistrationWipes`] does.
+    fn wipe(&mut self, name: &TaskName) {
+        if let Some(work) = self.tasks.get_mut(name) {
+            work.wipe();
         }
     }
 
@@ -226,7 +237,8 @@ impl Shard {
                 cancel(id, follower.task.clone(), Some(attempt), out);
             }
             let Some(work) = self.tasks.get(&follower.task) else { continue };
-            if subscription.wants_scan() && !work.is_lost() {
+            let given_up = Bug::ScanGivesUp.is_planted() && subscription.failures() > 2;
+            if subscription.wants_scan() && !work.is_lost() && !given_up {
                 self.attempts += 1;
                 let failures = subscription.request_scan(self.attempts);
                 out.push(ShardEvent::Scan(ScanRequest {

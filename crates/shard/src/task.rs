@@ -66,6 +66,13 @@ impl TaskWork {
         };
     }
 
+    /// Wipes the open generation as if it had never been: what [`logtide_model::planted::Bug::ReRegistrationWipes`] does.
+    pub(crate) fn wipe(&mut self) {
+        if let State::Open(spool) = &mut self.state {
+            spool.discard();
+        }
+    }
+
     /// Appends a record; nothing if the generation is lost.
     pub(crate) fn append(
         &mut self,

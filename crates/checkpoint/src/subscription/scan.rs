@@ -1,6 +1,7 @@
 //! The steps of a scan, in the only order that counts.
 
 use logtide_model::Ts;
+use logtide_model::planted::Bug;
 
 use super::{Locks, Observing, Phase, Rescan, Scanning, State, Subscription};
 use crate::LockTracker;
@@ -30,6 +31,11 @@ impl Subscription {
 
     /// A lock of the snapshot. Answers false if the step is stale.
     pub fn scan_lock(&mut self, attempt: u64, key: &[u8], start_ts: Ts) -> bool {
+        if Bug::StaleScanLock.is_planted()
+            && let State::Observing(observing) = &mut self.state
+        {
+            observing.locks.track(key, start_ts);
+        }
         if self.attempt != Some(attempt) {
             return false;
         }
@@ -50,7 +56,9 @@ impl Subscription {
         let State::Scanning(Scanning { locks, .. }) = &mut self.state else { return self.unexpected_step(attempt) };
         let Locks::Loading(tracker, queue) = locks else { return self.unexpected_step(attempt) };
         let mut tracker = std::mem::take(tracker);
-        std::mem::take(queue).replay(&self.region.range, &mut tracker);
+        if !Bug::ScanQueueLost.is_planted() {
+            std::mem::take(queue).replay(&self.region.range, &mut tracker);
+        }
         *locks = Locks::Known(tracker);
         true
     }

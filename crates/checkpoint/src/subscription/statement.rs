@@ -1,5 +1,6 @@
 //! What may be stated at a seal marker (I3).
 
+use logtide_model::planted::Bug;
 use logtide_model::{Confirmed, Ts};
 
 use super::{Observing, Rescan, State, Subscription};
@@ -64,11 +65,12 @@ impl Subscription {
             State::Scanning(scanning) => Some(scanning.start_ts),
             State::Observing(_) => None,
         };
-        if self.gap.is_raised() {
+        if self.gap.is_raised() && !Bug::DropUnnoticed.is_planted() {
             self.rescan(Rescan::Gap);
             return Statement::Nothing(Silence::Gap);
         }
         match start_ts {
+            Some(_) if Bug::ScanNotWaitedFor.is_planted() => Statement::Resolved { checkpoint: barrier, index: 0 },
             Some(start_ts) => Statement::Scanning(start_ts),
             None => self.resolve(barrier, confirmed).unwrap_or_else(Statement::Nothing),
         }
@@ -76,6 +78,10 @@ impl Subscription {
 
     fn resolve(&mut self, barrier: Ts, confirmed: Option<&Confirmed>) -> Result<Statement, Silence> {
         let State::Observing(Observing { next, locks }) = &self.state else { return Err(Silence::Pending) };
+        if Bug::OldLeaderAdvances.is_planted() {
+            let checkpoint = locks.min_start_ts().map_or(barrier, |held| held.min(barrier));
+            return Ok(Statement::Resolved { checkpoint, index: next.saturating_sub(1) });
+        }
         let confirmed = confirmed.ok_or(Silence::NotConfirmed)?;
         if confirmed.term != self.term {
             return Err(Silence::OtherTerm);

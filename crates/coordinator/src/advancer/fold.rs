@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use logtide_checkpoint::Cover;
+use logtide_model::planted::Bug;
 use logtide_model::{KeyRange, RegionId, StoreId, Task, Ts};
 
 use crate::cover::{self, Persisted};
@@ -66,7 +67,8 @@ impl Memory {
         office: &Condition,
         wall_ms: u64,
     ) -> Result<Folded, CoordinatorError> {
-        let waiting = facts::read(&tasks.store().list(&keys::facts(task))?.0)?;
+        let prefix = if Bug::OldLifeBelieved.is_planted() { keys::ours(&task.name) } else { keys::facts(task) };
+        let waiting = facts::read(&tasks.store().list(&prefix)?.0)?;
         let global = tasks.store().get(&keys::central_global(&task.name))?;
         let persisted = global.as_ref().map(record::read_ts).transpose()?;
         let before = persisted.unwrap_or(Ts::ZERO).max(task.start_ts);

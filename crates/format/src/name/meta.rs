@@ -1,6 +1,7 @@
 //! Names of metadata objects.
 
 use logtide_model::Ts;
+use logtide_model::planted::Bug;
 
 use super::{METADATA_PREFIX, ObjectTag};
 use crate::{FormatError, NameFault, proto};
@@ -63,6 +64,8 @@ impl MetaName {
     pub fn path(&self) -> String {
         let MetaName { flush_ts, store_id, min_begin_ts, min_ts, max_ts, flags, tag } = self;
         let (flush, begin, min, max) = (flush_ts.get(), min_begin_ts.get(), min_ts.get(), max_ts.get());
+        let tag = &tag.filter(|_| !Bug::EqualNames.is_planted());
+        let flush = if Bug::EqualNames.is_planted() { 0 } else { flush };
         let tag = tag.map(|t| format!("b{:016X}g{:016X}", t.boot, t.generation)).unwrap_or_default();
         format!(
             "{METADATA_PREFIX}/{flush:016X}{store_id:016X}-d{begin:016X}l{min:016X}u{max:016X}p{flags:016X}{tag}.meta"

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use logtide_model::message::{SealMarker, ShardMessage};
+use logtide_model::planted::Bug;
 use logtide_model::{Confirmed, HostError, LocalRegion, RegionId, Role, Task, Ts};
 use logtide_shard::SealedShard;
 
@@ -25,7 +26,10 @@ pub(crate) struct Sealing {
 impl Sealing {
     /// The order binds: the barrier, then leadership, then the markers.
     pub(crate) fn begin(node: &Node, task: &Task, generation: u64, now: Instant) -> Result<Self, HostError> {
-        let barrier = node.host.commit_barrier()?;
+        let mut barrier = node.host.commit_barrier()?;
+        if Bug::ClockForBarrier.is_planted() {
+            barrier = Ts::compose(barrier.physical_ms() + 2000, 0);
+        }
         let deadline = now + node.config.confirm_timeout;
         let confirmed = node.host.confirm_leadership(&led_regions(node, task), deadline);
         let confirmed: HashMap<RegionId, Confirmed> = confirmed.into_iter().map(|c| (c.region_id, c)).collect();

@@ -1,0 +1,51 @@
+//! What clients do: transactions of every kind, most of them small, some large, some that nobody ends.
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+
+use crate::client::{Ending, TxnKind, TxnPlan};
+use crate::world::KEYS;
+
+/// The raw key of a number below [`KEYS`].
+pub fn key(n: u64) -> Vec<u8> {
+    format!("k{n:03}").into_bytes()
+}
+
+/// The transaction that a seed stands for.
+pub fn plan(seed: u64) -> TxnPlan {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let kind = match rng.random_range(0..8) {
+        0..=2 => TxnKind::Optimistic2pc,
+        3..=4 => TxnKind::AsyncCommit,
+        5..=6 => TxnKind::OnePc,
+        _ => TxnKind::Pessimistic,
+    };
+    let size = match rng.random_range(0..10) {
+        0..=4 => 1,
+        5..=8 => rng.random_range(2..6),
+        _ => rng.random_range(8..40),
+    };
+    let mut keys: Vec<u64> = (0..size).map(|_| rng.random_range(0..KEYS)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let writes = keys.iter().map(|n| (key(*n), value(seed, *n, &mut rng))).collect();
+    let locks_only = if rng.random_bool(0.1) { vec![key(KEYS + rng.random_range(0..4))] } else { Vec::new() };
+    let ending = match rng.random_range(0..20) {
+        0 => Ending::CommitPrimaryOnly,
+        1 => Ending::Abandon,
+        2 => Ending::AbandonHalf,
+        3..=4 => Ending::Rollback,
+        5..=8 => Ending::CommitLater(rng.random_range(1..60)),
+        _ => Ending::Commit,
+    };
+    TxnPlan { kind, writes, locks_only, ttl_ms: rng.random_range(20..2000), ending, batch: rng.random_range(1..8) }
+}
+
+/// Mostly short values, some that lie in the default column family, some deletions.
+fn value(seed: u64, key: u64, rng: &mut SmallRng) -> Option<Vec<u8>> {
+    match rng.random_range(0..10) {
+        0 => None,
+        1..=3 => Some(format!("{seed:016x}-{key}-").repeat(rng.random_range(12..20)).into_bytes()),
+        _ => Some(format!("{seed:016x}-{key}").into_bytes()),
+    }
+}

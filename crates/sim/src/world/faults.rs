@@ -1,0 +1,173 @@
+//! The troubles that a schedule has.
+
+use std::collections::BTreeSet;
+
+use logtide_mock_raftstore::transport::{Envelope, Faults, Filter};
+use logtide_model::{Region, RegionId, StoreId};
+use rand::rngs::SmallRng;
+
+use super::World;
+use crate::coordinator::CoordinatorFaults;
+use crate::schedule::Step;
+use crate::storage::StorageFaults;
+use crate::violation::Violation;
+use crate::workload;
+
+impl World {
+    pub(crate) fn trouble(&mut self, step: Step) -> Result<(), Violation> {
+        match step {
+            Step::Transfer(region, to) => self.transfer(region, to),
+            Step::Split(key) => drop(self.cluster.submit_split(&workload::key(u64::from(key) % super::KEYS))),
+            Step::Merge(_) | Step::AddPeer(..) | Step::RemovePeer(..) => {}
+            Step::Truncate(region, keep) => self.truncate(region, keep),
+            Step::Partition(how) => self.partition(how),
+            Step::BadNetwork(how) => self.bad_network(how),
+            Step::Heal => self.cluster.heal(),
+            Step::Crash(n) => self.crash(n),
+            Step::Restart(n) => self.restart(n)?,
+            Step::RestartBackup(n) => self.restart_backup(n)?,
+            Step::Zombie(n) => self.zombie(n)?,
+            Step::BadStorage(how) => self.set_storage(bad_storage(how)),
+            Step::GoodStorage => self.set_storage(StorageFaults::default()),
+            Step::BadCoordinator(how) => self.coordinator.set_faults(bad_coordinator(how)),
+            Step::GoodCoordinator => self.coordinator.set_faults(CoordinatorFaults::default()),
+            Step::TsoAway => self.cluster.pd().set_tso_available(false),
+            Step::TsoBack => self.cluster.pd().set_tso_available(true),
+            Step::ClockJump(ms) => self.jump_clock(i64::from(ms)),
+            Step::BadScans(percent) => self.host_faults.set_snapshots(f64::from(percent.min(99)) / 100.0),
+            Step::Squeeze => self.squeeze(true),
+            Step::Unsqueeze => self.squeeze(false),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn store(&self, n: u8) -> StoreId {
+        let stores = self.cluster.stores();
+        stores[usize::from(n) % stores.len()]
+    }
+
+    pub(crate) fn region(&self, n: u8) -> Option<Region> {
+        let regions = self.cluster.pd().regions();
+        let at = usize::from(n) % regions.len().max(1);
+        regions.into_iter().nth(at).map(|(region, ..)| region)
+    }
+
+    fn transfer(&mut self, region: u8, to: u8) {
+        if let Some(region) = self.region(region) {
+            // It may or may not come about.
+            let _ = self.cluster.transfer_leader(region.id, self.store(to));
+        }
+    }
+
+    fn truncate(&mut self, region: u8, keep: u8) {
+        let id: Option<RegionId> = self.region(region).map(|r| r.id);
+        if let Some(id) = id {
+            let _ = self.cluster.submit_truncate_log(id, u64::from(keep));
+        }
+    }
+
+    fn partition(&mut self, how: u8) {
+        let stores = self.cluster.stores();
+        let one = self.store(how / 2);
+        if how % 2 == 0 {
+            let others: BTreeSet<StoreId> = stores.into_iter().filter(|s| *s != one).collect();
+            self.cluster.partition(&[BTreeSet::from([one]), others]);
+        } else {
+            self.cluster.network().add_filter(Box::new(Deaf(one)));
+        }
+    }
+
+    fn bad_network(&mut self, how: u8) {
+        let part = |shift: u8| f64::from((how >> shift) & 3) * 0.06;
+        let faults = Faults { drop: part(0), duplicate: part(2), delay: 2.0 * part(4), max_delay: 6 };
+        self.cluster.network().set_faults(faults);
+    }
+
+    fn crash(&mut self, n: u8) {
+        let store = self.store(n);
+        // A majority goes on, or nothing would be worth looking at.
+        if self.stopped.is_empty() && self.stopped.insert(store) {
+            self.nodes.remove(&store);
+            self.cluster.stop_store(store);
+        }
+    }
+
+    fn restart(&mut self, n: u8) -> Result<(), Violation> {
+        let stopped: Vec<StoreId> = self.stopped.iter().copied().collect();
+        match stopped.get(usize::from(n) % stopped.len().max(1)) {
+            Some(store) => self.bring_back(*store),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn bring_back(&mut self, store: StoreId) -> Result<(), Violation> {
+        let node = self.make_node(store)?;
+        let observers = self.observers(&node);
+        self.cluster.restart_store(store, observers).map_err(|e| Violation::broken(&e))?;
+        self.nodes.insert(store, node);
+        self.stopped.remove(&store);
+        Ok(())
+    }
+
+    fn restart_backup(&mut self, n: u8) -> Result<(), Violation> {
+        let store = self.store(n);
+        if self.nodes.remove(&store).is_some() { self.start_node(store) } else { Ok(()) }
+    }
+
+    /// The process that runs goes on and thinks that it is the only one.
+    fn zombie(&mut self, n: u8) -> Result<(), Violation> {
+        let store = self.store(n);
+        let Some(old) = self.nodes.remove(&store) else { return Ok(()) };
+        self.zombies.push(old);
+        self.start_node(store)
+    }
+
+    pub(crate) fn squeeze(&mut self, squeezed: bool) {
+        self.squeezed = squeezed;
+        let bytes = if squeezed { super::node::LITTLE_MEMORY } else { super::node::MEMORY };
+        self.nodes.values().chain(&self.zombies).for_each(|node| node.stepped.limit_events(bytes));
+    }
+
+    pub(crate) fn flush_now(&mut self, n: u8) {
+        let store = self.store(n);
+        if let Some(node) = self.nodes.get_mut(&store) {
+            // Nobody waits for the answer here.
+            let _ = node.stepped.flush(&self.task.name);
+        }
+    }
+
+    pub(crate) fn audit(&mut self, n: u8) {
+        let store = self.store(n);
+        if let Some(node) = self.nodes.get_mut(&store) {
+            node.stepped.audit();
+        }
+    }
+}
+
+/// A store that is heard and hears nothing.
+struct Deaf(StoreId);
+
+impl Filter for Deaf {
+    fn fate(&mut self, envelope: &Envelope, _: &mut SmallRng) -> Option<Vec<u32>> {
+        (envelope.to == self.0).then(Vec::new)
+    }
+}
+
+fn bad_storage(how: u8) -> StorageFaults {
+    let slow_ms = u64::from(how >> 4) * 40;
+    match how % 4 {
+        0 => StorageFaults { away: true, slow_ms, ..StorageFaults::default() },
+        1 => StorageFaults { refuse: 0.4, slow_ms, ..StorageFaults::default() },
+        2 => StorageFaults { lose: 0.4, slow_ms, ..StorageFaults::default() },
+        _ => StorageFaults { refuse: 0.2, lose: 0.2, slow_ms: slow_ms * 4, away: false },
+    }
+}
+
+fn bad_coordinator(how: u8) -> CoordinatorFaults {
+    match how % 3 {
+        0 => CoordinatorFaults { away: true, ..CoordinatorFaults::default() },
+        1 => CoordinatorFaults { refuse: 0.3, ..CoordinatorFaults::default() },
+        _ => CoordinatorFaults { refuse: 0.1, lose: 0.3, away: false },
+    }
+}

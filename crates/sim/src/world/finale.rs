@@ -1,0 +1,59 @@
+//! The end: all trouble is over, all transactions are decided, and the checkpoint has to arrive at the present.
+
+use logtide_model::Ts;
+
+use super::World;
+use crate::client::resolve_range;
+use crate::violation::Violation;
+
+/// How many ticks of 50 ms the checkpoint may take.
+const PATIENCE: u32 = 4000;
+
+impl World {
+    /// Ends all trouble, waits for the checkpoint to reach the present, and compares the state then.
+    ///
+    /// # Errors
+    /// A [`Violation`].
+    pub fn finish(&mut self) -> Result<(), Violation> {
+        self.well_again();
+        self.squeeze(false);
+        for store in self.stopped.clone() {
+            self.bring_back(store)?;
+        }
+        self.scripts.kill_all();
+        let resolving = self.client.clone();
+        self.scripts.spawn(async move {
+            loop {
+                if resolve_range(resolving.clone(), Vec::new(), Vec::new()).await == 0 {
+                    return crate::client::Outcome::GaveUp { why: "nothing to resolve".to_owned() };
+                }
+            }
+        });
+        let mut present: Option<Ts> = None;
+        for n in 0..PATIENCE {
+            self.tick(50);
+            self.run(u64::from(n));
+            self.run(u64::from(n) << 32);
+            self.observe()?;
+            if present.is_none() && self.scripts.len() == 0 {
+                present = self.cluster.pd().tso().ok();
+            }
+            if present.is_some_and(|present| self.task.checkpoint >= present) && self.storage_says(present)? {
+                return self.compare(u32::MAX);
+            }
+        }
+        Err(Violation::Stuck(format!(
+            "the checkpoint is {} and should reach {present:?}; {} scripts are left",
+            self.task.checkpoint,
+            self.scripts.len()
+        )))
+    }
+
+    /// True if the storage's checkpoint has reached a moment too.
+    fn storage_says(&mut self, present: Option<Ts>) -> Result<bool, Violation> {
+        let Some(storage) = self.task.calm() else { return Ok(false) };
+        let read = self.auditor.block_on(logtide_storage::read_checkpoint(&storage));
+        let upto = read.map_err(|e| Violation::Restore(e.to_string()))?;
+        Ok(upto >= present)
+    }
+}

@@ -1,0 +1,239 @@
+//! A simulated cluster with its log backup, its clients and its troubles, and the execution of steps on it.
+
+mod check;
+mod faults;
+mod finale;
+mod node;
+mod run;
+mod task;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use logtide_coordinator::store::ManualClock as CoordinatorClock;
+use logtide_coordinator::{MemoryStore, Store, Tasks};
+use logtide_mock_raftstore::pd::{Clock, ManualClock};
+use logtide_mock_raftstore::{Cluster, ClusterConfig, Driver};
+use logtide_model::{RaftObserver, StoreId};
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::client::{Scripts, SimClient};
+use crate::coordinator::{CoordinatorFaults, Flaky};
+use crate::digest::Digest;
+use crate::history::History;
+use crate::host::HostFaults;
+use crate::schedule::Step;
+use crate::storage::StorageFaults;
+use crate::violation::Violation;
+use node::SimNode;
+use task::SimTask;
+
+/// When simulations begin, in milliseconds since the Unix epoch: any moment that is none of the machine's.
+const BEGIN_MS: u64 = 1_700_000_000_000;
+/// Keys that transactions write, and regions are split at.
+pub(crate) const KEYS: u64 = 48;
+
+/// See the module.
+pub struct World {
+    // Dropped first: nodes end before what they use.
+    nodes: BTreeMap<StoreId, SimNode>,
+    zombies: Vec<SimNode>,
+    scripts: Scripts,
+    cluster: Cluster,
+    client: SimClient,
+    history: History,
+    task: SimTask,
+    tasks: Tasks,
+    coordinator: Flaky,
+    host_faults: HostFaults,
+    storage_faults: StorageFaults,
+    settings: node::Settings,
+    clock: ManualClock,
+    coordinator_clock: CoordinatorClock,
+    /// The moment of the machine that stands for the beginning; only differences to it are ever used.
+    base: Instant,
+    elapsed_ms: u64,
+    ticks: u64,
+    squeezed: bool,
+    stopped: BTreeSet<StoreId>,
+    auditor: Runtime,
+    digest: Digest,
+    counts: Counts,
+    _dir: TempDir,
+}
+
+/// What happened in a simulation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Transactions that their clients know to be committed.
+    pub committed: u64,
+    /// Transactions with another end.
+    pub uncommitted: u64,
+    /// Restores that were compared.
+    pub restores: u64,
+    /// How often the global checkpoint rose.
+    pub advances: u64,
+    /// Versions of keys at the end.
+    pub versions: u64,
+    /// Objects in storages at the end.
+    pub objects: u64,
+}
+
+impl World {
+    /// A cluster of three or four stores with some data, and a task on it.
+    ///
+    /// # Errors
+    /// [`Violation::Broken`] if it does not come up.
+    pub fn new(seed: u64) -> Result<World, Violation> {
+        let mut rng = SmallRng::seed_from_u64(seed ^ 0x5eed_0000_0000_0001);
+        let dir = tempfile::tempdir().map_err(|e| Violation::broken(&e))?;
+        let clock = ManualClock::new(BEGIN_MS);
+        let coordinator_clock = CoordinatorClock::default();
+        coordinator_clock.set_ms(BEGIN_MS);
+        let history = History::default();
+        let config = cluster_config(&mut rng, &clock, &history);
+        let cluster = Cluster::start(config).map_err(|e| Violation::broken(&e))?;
+        if !cluster.wait_ready(Duration::ZERO) {
+            return Err(Violation::Broken("the cluster has no leaders".to_owned()));
+        }
+        let store = MemoryStore::with_clock(Arc::new(coordinator_clock.clone()));
+        let tasks = Tasks::new(Arc::new(store.clone()) as Arc<dyn Store>);
+        let coordinator = Flaky::new(Arc::new(store), rng.random());
+        let settings = node::Settings::draw(&mut rng, dir.path());
+        let client = SimClient::new(&cluster);
+        let task = SimTask::new(rng.random());
+        let auditor = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .map_err(|e| Violation::broken(&e))?;
+        let mut world = World {
+            nodes: BTreeMap::new(),
+            zombies: Vec::new(),
+            scripts: Scripts::default(),
+            cluster,
+            client,
+            history,
+            task,
+            tasks,
+            coordinator,
+            host_faults: HostFaults::new(rng.random()),
+            storage_faults: StorageFaults::default(),
+            settings,
+            clock,
+            coordinator_clock,
+            base: Instant::now(),
+            elapsed_ms: 0,
+            ticks: 0,
+            squeezed: false,
+            stopped: BTreeSet::new(),
+            auditor,
+            digest: Digest::default(),
+            counts: Counts::default(),
+            _dir: dir,
+        };
+        world.begin(&mut rng)?;
+        Ok(world)
+    }
+
+    /// Some data from before the task, the task, and the log backup of all stores.
+    fn begin(&mut self, rng: &mut SmallRng) -> Result<(), Violation> {
+        for _ in 0..rng.random_range(0..12) {
+            self.transaction(rng.random());
+            for _ in 0..3 {
+                self.run(rng.random());
+            }
+        }
+        self.task.create(&self.tasks, &self.history, self.storage_faults)?;
+        for store in self.cluster.stores() {
+            self.start_node(store)?;
+        }
+        Ok(())
+    }
+
+    /// Now, for whoever asks for an instant.
+    pub(crate) fn now(&self) -> Instant {
+        self.base + Duration::from_millis(self.elapsed_ms)
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> Counts {
+        let objects = self.task.objects();
+        Counts { versions: self.history.versions(), objects, ..self.counts }
+    }
+
+    /// Stands for everything that happened: equal histories have equal ones.
+    pub fn digest(&self) -> u64 {
+        let mut digest = self.digest.clone();
+        for (name, bytes) in self.task.puts() {
+            digest.add(name.as_bytes());
+            digest.add_number(bytes as u64);
+        }
+        digest.value()
+    }
+
+    /// Executes a step, and checks what has to hold after every step.
+    ///
+    /// # Errors
+    /// A [`Violation`].
+    pub fn step(&mut self, step: Step) -> Result<(), Violation> {
+        match step {
+            Step::Run(mix) => self.run(mix),
+            Step::Tick(ms) => self.tick(u64::from(ms)),
+            Step::Txn(seed) => self.transaction(seed),
+            Step::KillClients => self.scripts.kill_all(),
+            Step::FlushNow(n) => self.flush_now(n),
+            Step::NewTask => self.task.renew(&self.tasks, &self.history, self.storage_faults)?,
+            Step::Audit(n) => self.audit(n),
+            Step::Check(n) => self.compare(n)?,
+            trouble => self.trouble(trouble)?,
+        }
+        self.observe()
+    }
+
+    fn transaction(&mut self, seed: u64) {
+        let plan = crate::workload::plan(seed);
+        self.scripts.start(&self.client, plan);
+    }
+
+    fn observers(&self, node: &SimNode) -> Vec<Arc<dyn RaftObserver>> {
+        vec![Arc::new(self.history.clone()), node.observer()]
+    }
+
+    pub(crate) fn well_again(&mut self) {
+        self.cluster.heal();
+        self.set_storage(StorageFaults::default());
+        self.coordinator.set_faults(CoordinatorFaults::default());
+        self.cluster.pd().set_tso_available(true);
+        self.host_faults.set_snapshots(0.0);
+    }
+
+    pub(crate) fn set_storage(&mut self, faults: StorageFaults) {
+        self.storage_faults = faults;
+        self.task.set_faults(faults);
+    }
+
+    pub(crate) fn jump_clock(&mut self, ms: i64) {
+        let to = self.clock.now_ms().saturating_add_signed(ms);
+        self.clock.set(to);
+    }
+}
+
+fn cluster_config(rng: &mut SmallRng, clock: &ManualClock, history: &History) -> ClusterConfig {
+    let mut config = ClusterConfig::memory(Driver::Steps);
+    config.seed = rng.random();
+    config.clock = Arc::new(clock.clone());
+    config.election_ticks = 10;
+    let splits = rng.random_range(0..4);
+    config.split_keys = (0..splits).map(|_| crate::workload::key(rng.random_range(0..KEYS))).collect();
+    config.split_keys.sort();
+    config.split_keys.dedup();
+    config.observers = (1..=config.stores as StoreId)
+        .map(|store| (store, vec![Arc::new(history.clone()) as Arc<dyn RaftObserver>]))
+        .collect();
+    config
+}

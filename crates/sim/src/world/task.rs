@@ -1,0 +1,89 @@
+//! The task of a simulation, through its lives: each has a storage of its own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use logtide_coordinator::{RawRange, TaskSpec, Tasks};
+use logtide_model::{Compression, TaskName, Ts};
+use logtide_storage::{Storage, StorageError};
+use parking_lot::Mutex;
+
+use crate::history::History;
+use crate::storage::{SimStorage, StorageFaults};
+use crate::violation::Violation;
+
+type Storages = Arc<Mutex<BTreeMap<String, SimStorage>>>;
+
+/// See the module.
+pub(crate) struct SimTask {
+    pub(crate) name: TaskName,
+    /// The global checkpoint as last seen.
+    pub(crate) checkpoint: Ts,
+    seed: u64,
+    life: u64,
+    storages: Storages,
+}
+
+impl SimTask {
+    pub(crate) fn new(seed: u64) -> Self {
+        let name = TaskName::new("t").unwrap_or_else(|_| unreachable!("a good name"));
+        SimTask { name, checkpoint: Ts::ZERO, seed, life: 0, storages: Storages::default() }
+    }
+
+    fn url(&self) -> String {
+        format!("memory://life-{}", self.life)
+    }
+
+    /// Starts a life of the task, with everything that the stores hold.
+    pub(crate) fn create(&mut self, tasks: &Tasks, history: &History, faults: StorageFaults) -> Result<(), Violation> {
+        self.life += 1;
+        self.checkpoint = Ts::ZERO;
+        history.forget_completed();
+        let storage = SimStorage::new(self.seed ^ self.life);
+        storage.set_faults(faults);
+        self.storages.lock().insert(self.url(), storage);
+        let spec = TaskSpec {
+            name: self.name.clone(),
+            storage: self.url(),
+            start_ts: Ts::ZERO,
+            ranges: vec![RawRange::new(vec![], vec![])],
+            compression: Compression::Zstd,
+        };
+        tasks.create(&spec).map(drop).map_err(|e| Violation::broken(&e))
+    }
+
+    /// Ends this life and starts the next under the same name.
+    pub(crate) fn renew(&mut self, tasks: &Tasks, history: &History, faults: StorageFaults) -> Result<(), Violation> {
+        tasks.remove(&self.name).map_err(|e| Violation::broken(&e))?;
+        self.create(tasks, history, faults)
+    }
+
+    /// Opens the storages of all lives.
+    pub(crate) fn opener(&self) -> impl Fn(&str) -> Result<Storage, StorageError> + Send + Sync + 'static {
+        let storages = self.storages.clone();
+        move |url| match storages.lock().get(url) {
+            Some(storage) => Ok(Storage { store: Arc::new(storage.clone()), url: url.to_owned() }),
+            None => Err(StorageError::BadUrl { url: url.to_owned(), reason: "no life of the task has it".to_owned() }),
+        }
+    }
+
+    pub(crate) fn set_faults(&self, faults: StorageFaults) {
+        self.storages.lock().values().for_each(|storage| storage.set_faults(faults));
+    }
+
+    /// The storage of this life, as an auditor sees it.
+    pub(crate) fn calm(&self) -> Option<Storage> {
+        let url = self.url();
+        let store = self.storages.lock().get(&url)?.calm();
+        Some(Storage { store, url })
+    }
+
+    /// All puts of all lives.
+    pub(crate) fn puts(&self) -> Vec<(String, usize)> {
+        self.storages.lock().values().flat_map(SimStorage::puts).collect()
+    }
+
+    pub(crate) fn objects(&self) -> u64 {
+        self.puts().len() as u64
+    }
+}
