@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use logtide_model::{RegionId, StoreId};
+use logtide_model::{Region, RegionId, StoreId};
 use parking_lot::Mutex;
 use raft::eraftpb::{Message, MessageType};
 use rand::rngs::SmallRng;
@@ -21,6 +21,8 @@ pub struct Envelope {
     pub to: StoreId,
     /// The raft group.
     pub region_id: RegionId,
+    /// The region as the sender knows it; `None` if it does not know it yet.
+    pub region: Option<Region>,
     /// What raft says.
     pub message: Box<Message>,
 }
@@ -164,7 +166,7 @@ mod tests {
     fn arrivals(network: &Network, from: StoreId, to: StoreId, n: usize) -> Vec<u32> {
         let mut all = Vec::new();
         for _ in 0..n {
-            let envelope = Envelope { from, to, region_id: 1, message: Box::default() };
+            let envelope = Envelope { from, to, region_id: 1, region: None, message: Box::default() };
             network.route(envelope, |delay, _| all.push(delay));
         }
         all

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use logtide_model::{Host, RaftObserver, Region, RegionId, StoreId, encode_raw_key};
+use logtide_model::{Host, HostError, KvSnapshot, RaftObserver, Region, RegionId, StoreId, encode_raw_key};
 use parking_lot::{Mutex, RwLock};
 
 pub use crate::raftstore::StoreStats;
@@ -24,7 +24,7 @@ pub use steps::{Steps, Ticket};
 use crate::engine::MemoryEngine;
 use crate::files::Files;
 use crate::pd::Pd;
-use crate::raftstore::{Action, Done, Proposal, SplitChild, StoreMessage, StoreShared};
+use crate::raftstore::{Action, Done, Proposal, SplitChild, StoreMessage, StoreShared, region_snapshot};
 use crate::rpc::{KvRpc, RegionError};
 use crate::service::Service;
 use crate::transport::{Envelope, Network};
@@ -294,6 +294,16 @@ impl Cluster {
     /// has no such peer. (The log is empty if the last is below the first.)
     pub fn log_bounds(&self, store: StoreId, region_id: RegionId) -> Option<(u64, u64)> {
         Some(self.0.node(store)?.shared.view(region_id)?.log)
+    }
+
+    /// A region as a running store has it, whoever leads, and however far it is applied there.
+    ///
+    /// # Errors
+    /// [`HostError::RegionNotFound`] if the store has no peer of it; [`HostError::Unavailable`] if it is stopped.
+    pub fn replica(&self, store: StoreId, region_id: RegionId) -> Result<Box<dyn KvSnapshot>, HostError> {
+        let stopped = || HostError::Unavailable(format!("store {store} is stopped"));
+        let node = self.0.node(store).ok_or_else(stopped)?;
+        Ok(Box::new(region_snapshot(&*node.shared.engine, region_id)?))
     }
 
     /// What the cluster has done so far.

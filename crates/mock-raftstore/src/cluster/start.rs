@@ -121,6 +121,7 @@ impl Inner {
             peers: RwLock::default(),
             applied_bytes: Default::default(),
             applied_entries: Default::default(),
+            snapshots: Default::default(),
         });
         let settings = PeerConfig { timing: self.timing(store), log_keep: self.config.log_keep };
         let core = StoreCore::load(shared.clone(), settings, self.config.sync)?;

@@ -8,7 +8,7 @@ use raft::eraftpb::{Entry, EntryType};
 use super::command::{Command, SplitChild};
 use super::message::{Done, Reply};
 use super::peer::Peer;
-use super::records::{PeerMeta, RegionMeta, bootstrap_region, put_apply_state, put_region, put_replayable};
+use super::records::{PeerMeta, RegionMeta, put_apply_state, put_region, put_replayable};
 use crate::engine::{EngineCf, WriteBatch, data_end_key, data_key};
 use crate::rpc::RegionError;
 
@@ -17,7 +17,13 @@ pub(crate) enum Event {
     /// Entries of one epoch.
     Applied { epoch: RegionEpoch, first: u64, last: u64, ops: Vec<Op> },
     /// The region was split.
-    Split { parent: RegionMeta, children: Vec<RegionMeta>, leader: bool },
+    Split {
+        parent: RegionMeta,
+        children: Vec<RegionMeta>,
+        /// Children whose peer on this store is gone already, or comes in another way.
+        gone: Vec<RegionMeta>,
+        leader: bool,
+    },
 }
 
 /// The effects of a run of entries of one region, up to the engine write.
@@ -138,11 +144,10 @@ impl Effects {
         batch: &mut WriteBatch,
     ) -> Done {
         put_region(batch, &parent);
-        children.iter().for_each(|child| bootstrap_region(batch, child));
         peer.meta = parent.clone();
         let leader = peer.is_leader() && peer.announced == Some(peer.term());
         let regions = std::iter::once(&parent).chain(&children).map(|m| m.region.clone()).collect();
-        self.events.push(Event::Split { parent, children, leader });
+        self.events.push(Event::Split { parent, children, gone: Vec::new(), leader });
         Done { regions }
     }
 
@@ -168,14 +173,19 @@ impl Effects {
                         ApplyBatch { region_id, epoch: *epoch, term, first_index: *first, last_index: *last, ops };
                     observers.iter().for_each(|o| o.on_apply(&batch));
                 }
-                Event::Split { parent, children, leader } => {
+                Event::Split { parent, children, gone, leader } => {
+                    let mut all: Vec<_> = children.iter().chain(gone).map(|c| c.region.clone()).collect();
+                    all.sort_by(|a, b| a.range.start.cmp(&b.range.start));
                     let change = RegionChange::Split {
                         parent: parent.region.clone(),
-                        children: children.iter().map(|c| c.region.clone()).collect(),
+                        children: all,
                         leader: *leader,
                         term: self.term,
                     };
-                    observers.iter().for_each(|o| o.on_region_changed(&change));
+                    let gone = gone.iter().map(|c| RegionChange::Destroy { region: c.region.clone() });
+                    for change in std::iter::once(change).chain(gone) {
+                        observers.iter().for_each(|o| o.on_region_changed(&change));
+                    }
                 }
             }
         }

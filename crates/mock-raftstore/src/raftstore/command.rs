@@ -4,7 +4,7 @@ use bytes::Bytes;
 use logtide_model::{Cf, Op, Region, RegionEpoch, RegionId};
 use prost::Message;
 
-use super::records::Truncated;
+use super::records::EntryId;
 
 /// The data of a raft entry.
 #[derive(Clone, PartialEq, Message)]
@@ -119,13 +119,13 @@ impl Command {
     }
 
     /// A command that truncates the log.
-    pub(crate) fn truncate(region: &Region, to: Truncated) -> Command {
+    pub(crate) fn truncate(region: &Region, to: EntryId) -> Command {
         Command { truncate_index: to.index, truncate_term: to.term, ..Command::about(region) }
     }
 
     /// Where it truncates the log.
-    pub(crate) fn truncates(&self) -> Option<Truncated> {
-        let to = Truncated { index: self.truncate_index, term: self.truncate_term };
+    pub(crate) fn truncates(&self) -> Option<EntryId> {
+        let to = EntryId { index: self.truncate_index, term: self.truncate_term };
         (to.index > 0).then_some(to)
     }
 

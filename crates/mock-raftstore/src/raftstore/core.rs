@@ -8,55 +8,45 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use logtide_model::{RaftObserver, RegionId, Role};
+use logtide_model::{KeyRange, RaftObserver, RegionId, Role};
 use raft::Ready;
 use raft::eraftpb::Entry;
 
-use super::apply::{Effects, Event, apply};
+use super::apply::apply;
+use super::births::Restored;
 use super::message::StoreMessage;
 use super::peer::{Peer, PeerConfig};
-use super::records::{RegionMeta, read_regions};
+use super::records::read_regions;
 use super::shared::StoreShared;
 use crate::engine::{EngineError, WriteBatch};
 use crate::rpc::RegionError;
 use crate::transport::Envelope;
 
-/// Messages kept for a region that this store is yet to create by a split.
-const EARLY_MESSAGES: usize = 64;
-
 /// See the module.
 pub(crate) struct StoreCore {
-    shared: Arc<StoreShared>,
-    config: PeerConfig,
+    pub(super) shared: Arc<StoreShared>,
+    pub(super) config: PeerConfig,
     sync: bool,
-    peers: BTreeMap<RegionId, Peer>,
+    pub(super) peers: BTreeMap<RegionId, Peer>,
     /// Peers with something to do.
-    dirty: BTreeSet<RegionId>,
-    early: BTreeMap<RegionId, Vec<Envelope>>,
+    pub(super) dirty: BTreeSet<RegionId>,
+    /// Messages for peers that something here is in the way of.
+    pub(super) early: BTreeMap<RegionId, Vec<Envelope>>,
+    /// Ranges of snapshots that raft took in and that are not in the engine yet.
+    pub(super) arriving: BTreeMap<RegionId, KeyRange>,
 }
 
 impl StoreCore {
     /// A store with the peers that its engine knows.
     pub(crate) fn load(shared: Arc<StoreShared>, config: PeerConfig, sync: bool) -> Result<StoreCore, EngineError> {
-        let (peers, dirty, early) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        let mut core = StoreCore { shared, config, sync, peers, dirty, early };
+        let (peers, dirty) = (BTreeMap::new(), BTreeSet::new());
+        let (early, arriving) = (BTreeMap::new(), BTreeMap::new());
+        let mut core = StoreCore { shared, config, sync, peers, dirty, early, arriving };
         for meta in read_regions(&*core.shared.engine)? {
             core.add_peer(meta)?;
         }
         core.publish(core.dirty.clone());
         Ok(core)
-    }
-
-    fn add_peer(&mut self, meta: RegionMeta) -> Result<(), EngineError> {
-        let id = meta.region.id;
-        self.shared.pd.report_region(&meta.region, self.shared.id);
-        let peer = Peer::load(meta, self.shared.id, &self.config, &self.shared.engine)?;
-        self.peers.insert(id, peer);
-        self.dirty.insert(id);
-        for envelope in self.early.remove(&id).unwrap_or_default() {
-            self.handle(StoreMessage::Raft(envelope));
-        }
-        Ok(())
     }
 
     /// Takes a message in; what comes of it happens in the next poll.
@@ -70,22 +60,31 @@ impl StoreCore {
         let Some(peer) = self.peers.get_mut(&region_id) else { return self.handle_unknown(region_id, message) };
         self.dirty.insert(region_id);
         match message {
-            StoreMessage::Raft(envelope) => peer.step(envelope),
+            StoreMessage::Raft(envelope) => self.step(envelope),
             StoreMessage::Propose(proposal) => peer.propose(proposal),
             StoreMessage::Read { reply, .. } => peer.read(reply),
             StoreMessage::TransferLeader { to, .. } => peer.transfer_leader(to),
-            // Raft refuses it where it makes no sense.
-            StoreMessage::Campaign(_) => drop(peer.node.campaign()),
+            // Raft refuses it where it makes no sense, but for peers that are no members.
+            StoreMessage::Campaign(_) if peer.node.raft.promotable() => drop(peer.node.campaign()),
+            StoreMessage::Campaign(_) => {}
+        }
+    }
+
+    fn step(&mut self, envelope: Envelope) {
+        let region_id = envelope.region_id;
+        if self.has_room_for(&envelope)
+            && let Some(peer) = self.peers.get_mut(&region_id)
+        {
+            peer.step(envelope);
+            self.note_arrival(region_id);
         }
     }
 
     fn handle_unknown(&mut self, region_id: RegionId, message: StoreMessage) {
         match message {
             StoreMessage::Raft(envelope) => {
-                // The child of a split that this store has not applied: it will.
-                let early = self.early.entry(region_id).or_default();
-                if early.len() < EARLY_MESSAGES {
-                    early.push(envelope);
+                if let Err(error) = self.meet(envelope) {
+                    tracing::error!(region = region_id, store = self.shared.id, %error, "a peer cannot begin");
                 }
             }
             StoreMessage::Propose(proposal) => (proposal.reply)(Err(RegionError::RegionNotFound(region_id))),
@@ -138,12 +137,13 @@ impl StoreCore {
     ) -> Result<Vec<(RegionId, Vec<Entry>)>, EngineError> {
         let mut batch = WriteBatch::default();
         let mut readies: Vec<(RegionId, Ready)> = Vec::new();
+        let mut restored: Vec<Restored> = Vec::new();
         for id in turn {
             let Some(peer) = self.peers.get_mut(id) else { continue };
             self.shared.renounce(peer, observers);
             peer.begin_reads();
             if peer.node.has_ready() {
-                readies.push((*id, take_ready(peer, &mut batch, out)));
+                readies.push((*id, take_ready(peer, &mut batch, &mut restored, out)?));
             }
         }
         if !batch.is_empty() {
@@ -161,6 +161,7 @@ impl StoreCore {
         if !commits.is_empty() {
             self.shared.engine.write(&commits, false)?;
         }
+        restored.into_iter().for_each(|restored| self.settle_in(restored));
         Ok(committed)
     }
 
@@ -177,7 +178,9 @@ impl StoreCore {
         let mut all = Vec::new();
         for (id, entries) in committed {
             let Some(peer) = self.peers.get_mut(&id) else { continue };
-            all.push(apply(peer, entries, &mut batch));
+            let mut effects = apply(peer, entries, &mut batch);
+            self.prepare_children(&mut effects, &mut batch)?;
+            all.push(effects);
         }
         self.shared.engine.write(&batch, self.sync)?;
         self.shared.applied_bytes.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
@@ -200,26 +203,10 @@ impl StoreCore {
         Ok(born)
     }
 
-    fn make_children(&mut self, effects: &Effects, born: &mut Vec<RegionId>) -> Result<(), EngineError> {
-        for event in &effects.events {
-            let Event::Split { parent, children, .. } = event else { continue };
-            for child in children {
-                self.add_peer(child.clone())?;
-                born.push(child.region.id);
-            }
-            self.shared.pd.report_region(&parent.region, self.shared.id);
-            let leads = self.peers.get(&effects.region_id).is_some_and(Peer::is_leader);
-            for child in children.iter().filter(|_| leads) {
-                self.handle(StoreMessage::Campaign(child.region.id));
-            }
-        }
-        Ok(())
-    }
-
-    fn publish(&self, changed: impl IntoIterator<Item = RegionId>) {
+    pub(super) fn publish(&self, changed: impl IntoIterator<Item = RegionId>) {
         let mut views = self.shared.peers.write();
         for id in changed {
-            if let Some(peer) = self.peers.get(&id) {
+            if let Some(peer) = self.peers.get(&id).filter(|peer| peer.is_born()) {
                 views.insert(id, peer.view());
             }
         }
@@ -260,17 +247,26 @@ impl StoreShared {
 }
 
 /// Takes what raft has ready; its entries and hard state go into the batch and the ready keeps the rest.
-fn take_ready(peer: &mut Peer, batch: &mut WriteBatch, out: &mut Vec<Envelope>) -> Ready {
+fn take_ready(
+    peer: &mut Peer,
+    batch: &mut WriteBatch,
+    restored: &mut Vec<Restored>,
+    out: &mut Vec<Envelope>,
+) -> Result<Ready, EngineError> {
     let mut ready = peer.node.ready();
     peer.send(ready.take_messages(), out);
     for state in ready.take_read_states() {
         peer.confirm_read(&state.request_ctx, state.index);
     }
+    if !ready.snapshot().is_empty() {
+        let (before, lost) = peer.restore(ready.snapshot(), batch)?;
+        restored.push(Restored { region_id: peer.region_id(), before, lost });
+    }
     peer.node.mut_store().append(ready.take_entries(), batch);
     if let Some(hard) = ready.hs() {
         peer.node.mut_store().set_hard_state(hard.clone(), batch);
     }
-    ready
+    Ok(ready)
 }
 
 /// What a ready gave is durable: sends what waited for that, and returns all committed entries.

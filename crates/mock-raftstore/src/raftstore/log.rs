@@ -8,9 +8,10 @@ use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use super::records::{
-    Truncated, decode_entry, encode_entry, entry_key, malformed, put_hard_state, put_truncated, read_last_index,
-    read_states, read_truncated,
+    EntryId, decode_entry, encode_entry, entry_key, malformed, put_hard_state, put_truncated, read_hard_state,
+    read_last_index, read_states, read_truncated,
 };
+use super::snapshot;
 use crate::engine::{EngineCf, EngineError, KvEngine, WriteBatch};
 
 /// Applied entries stay in memory up to so many bytes, for followers that are a little behind.
@@ -22,7 +23,7 @@ pub(crate) struct RaftLog {
     engine: Arc<dyn KvEngine>,
     conf: ConfState,
     hard: HardState,
-    truncated: Truncated,
+    truncated: EntryId,
     last_index: u64,
     /// The newest entries, up to `last_index`, without a hole.
     cache: VecDeque<Entry>,
@@ -43,6 +44,20 @@ impl RaftLog {
         let log =
             RaftLog { region_id, engine, conf, hard, truncated, last_index, cache: VecDeque::new(), cache_bytes: 0 };
         Ok((log, applied))
+    }
+
+    /// The log of a peer that does not know its region yet: without entries, though it may have voted.
+    pub(crate) fn unborn(region_id: RegionId, engine: Arc<dyn KvEngine>) -> Result<RaftLog, EngineError> {
+        let hard = read_hard_state(&*engine, region_id)?.unwrap_or_default();
+        let (conf, truncated, cache) = (ConfState::default(), EntryId::NONE, VecDeque::new());
+        Ok(RaftLog { region_id, engine, conf, hard, truncated, last_index: 0, cache, cache_bytes: 0 })
+    }
+
+    /// A snapshot takes the place of all entries; the engine is told by [`snapshot::put`].
+    pub(crate) fn reset(&mut self, to: EntryId) {
+        (self.truncated, self.last_index) = (to, to.index);
+        self.cache.clear();
+        self.cache_bytes = 0;
     }
 
     /// Takes new entries in, instead of those of the same and higher indexes; they are in the engine once the batch is.
@@ -83,12 +98,12 @@ impl RaftLog {
     }
 
     /// The last entry that is not in the log any more.
-    pub(crate) fn truncated(&self) -> Truncated {
+    pub(crate) fn truncated(&self) -> EntryId {
         self.truncated
     }
 
     /// Cuts off the entries up to `to`, which are all applied; nothing happens if they are gone already.
-    pub(crate) fn truncate(&mut self, to: Truncated, batch: &mut WriteBatch) {
+    pub(crate) fn truncate(&mut self, to: EntryId, batch: &mut WriteBatch) {
         if to.index <= self.truncated.index {
             return;
         }
@@ -171,8 +186,10 @@ impl Storage for RaftLog {
     }
 
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        // Logs are never truncated, so nobody needs one.
-        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+        snapshot::take(&*self.engine.snapshot(), self.region_id).map_err(|error| {
+            tracing::error!(region = self.region_id, %error, "cannot take a snapshot for a follower");
+            raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable)
+        })
     }
 }
 
@@ -203,8 +220,8 @@ mod tests {
         let mut batch = WriteBatch::default();
         raft_log.append(entries(6, 10, 6, 10), &mut batch);
         raft_log.set_commit(10, &mut batch);
-        raft_log.truncate(Truncated { index: 8, term: 6 }, &mut batch);
-        raft_log.truncate(Truncated { index: 7, term: 6 }, &mut batch);
+        raft_log.truncate(EntryId { index: 8, term: 6 }, &mut batch);
+        raft_log.truncate(EntryId { index: 7, term: 6 }, &mut batch);
         engine.write(&batch, false).unwrap();
         for log in [&raft_log, &log(&engine)] {
             assert_eq!((log.first_index().unwrap(), log.last_index().unwrap()), (9, 10));
@@ -214,7 +231,7 @@ mod tests {
         }
         assert!(engine.get(EngineCf::Raft, &entry_key(1, 8)).unwrap().is_none());
         let mut batch = WriteBatch::default();
-        raft_log.truncate(Truncated { index: 10, term: 6 }, &mut batch);
+        raft_log.truncate(EntryId { index: 10, term: 6 }, &mut batch);
         engine.write(&batch, false).unwrap();
         assert_eq!(log(&engine).last_index().unwrap(), 10, "an empty log ends where it was cut");
     }

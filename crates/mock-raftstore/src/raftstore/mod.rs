@@ -4,6 +4,7 @@
 //! as ticks, messages come in through [`StoreCore::handle`], and go out of [`StoreCore::poll`].
 
 mod apply;
+mod births;
 mod command;
 mod core;
 mod log;
@@ -13,6 +14,7 @@ mod reads;
 mod records;
 mod replay;
 mod shared;
+mod snapshot;
 
 pub(crate) use command::SplitChild;
 pub(crate) use core::StoreCore;

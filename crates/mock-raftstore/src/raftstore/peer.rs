@@ -1,20 +1,21 @@
 //! One peer: a `RawNode` with its log, and what waits for it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use logtide_model::{Op, RegionId, StoreId, Term};
+use logtide_model::{KeyRange, Op, Region, RegionEpoch, RegionId, StoreId, Term};
 use prost::Message as _;
-use raft::eraftpb::MessageType;
-use raft::{Config, RawNode, StateRole};
+use raft::eraftpb::{MessageType, Snapshot};
+use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 
 use super::command::Command;
 use super::log::RaftLog;
 use super::message::{Action, Done, Proposal, ReadReady, Reply};
 use super::reads::Reads;
-use super::records::{RegionMeta, Truncated};
+use super::records::{EntryId, RegionMeta};
 use super::shared::PeerView;
-use crate::engine::{EngineError, KvEngine};
+use super::snapshot;
+use crate::engine::{EngineError, KvEngine, WriteBatch};
 use crate::rpc::RegionError;
 use crate::transport::Envelope;
 
@@ -52,13 +53,17 @@ struct Pending {
 pub(crate) struct Peer {
     pub(crate) meta: RegionMeta,
     store_id: StoreId,
+    /// Where peers are that the region, as it is known here, does not have.
+    strangers: BTreeMap<u64, StoreId>,
+    /// Peers that were sent a snapshot, with the ticks since then.
+    snapshots: BTreeMap<u64, usize>,
     pub(crate) node: RawNode<RaftLog>,
     /// The last applied index; what is applied is observed before anyone else gets to see the peer.
     pub(crate) applied: u64,
     /// The term in which observers were told that this peer leads.
     pub(crate) announced: Option<Term>,
     pub(crate) max_ts_synced: bool,
-    log_keep: u64,
+    settings: PeerConfig,
     /// The index behind which this leader last proposed to truncate the log, and its term.
     truncating: (u64, Term),
     pending: VecDeque<Pending>,
@@ -76,24 +81,63 @@ impl Peer {
         let region_id = meta.region.id;
         let failed = |cause: String| EngineError { path: format!("raft group {region_id} on store {store_id}"), cause };
         let id = meta.peer_on(store_id).ok_or_else(|| failed("it has no peer here".to_owned()))?;
-        let voters = meta.peers.iter().map(|p| p.id).collect();
-        let (log, applied) = RaftLog::load(region_id, voters, engine.clone())?;
+        let (log, applied) = RaftLog::load(region_id, meta.voters(), engine.clone())?;
+        Peer::with_log(meta, store_id, id, settings, log, applied).map_err(|e| failed(e.to_string()))
+    }
+
+    /// A peer that others speak to, and that knows of its region only the id: it votes, and waits for a snapshot.
+    pub(crate) fn unborn(
+        region_id: RegionId,
+        epoch: RegionEpoch,
+        id: u64,
+        store_id: StoreId,
+        settings: &PeerConfig,
+        engine: &Arc<dyn KvEngine>,
+    ) -> Result<Peer, EngineError> {
+        let range = KeyRange::new(&b"\0"[..], &b"\0"[..]);
+        let meta = RegionMeta { region: Region { id: region_id, epoch, range }, peers: Vec::new() };
+        let log = RaftLog::unborn(region_id, engine.clone())?;
+        let failed = |e: raft::Error| EngineError {
+            path: format!("raft group {region_id} on store {store_id}"),
+            cause: format!("peer {id} cannot begin: {e}"),
+        };
+        Peer::with_log(meta, store_id, id, settings, log, 0).map_err(failed)
+    }
+
+    fn with_log(
+        meta: RegionMeta,
+        store_id: StoreId,
+        id: u64,
+        settings: &PeerConfig,
+        log: RaftLog,
+        applied: u64,
+    ) -> raft::Result<Peer> {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let node =
-            RawNode::new(&config(id, applied, &settings.timing), log, &logger).map_err(|e| failed(e.to_string()))?;
-        let (pending, reads) = (VecDeque::new(), Reads::default());
+        let node = RawNode::new(&config(id, applied, &settings.timing), log, &logger)?;
         Ok(Peer {
             meta,
             store_id,
+            strangers: BTreeMap::new(),
+            snapshots: BTreeMap::new(),
             node,
             applied,
             announced: None,
             max_ts_synced: false,
-            log_keep: settings.log_keep,
+            settings: *settings,
             truncating: (0, 0),
-            pending,
-            reads,
+            pending: VecDeque::new(),
+            reads: Reads::default(),
         })
+    }
+
+    /// Its id, which no other peer ever had.
+    pub(crate) fn id(&self) -> u64 {
+        self.node.raft.id
+    }
+
+    /// False as long as it does not know its region.
+    pub(crate) fn is_born(&self) -> bool {
+        !self.meta.peers.is_empty()
     }
 
     pub(crate) fn region_id(&self) -> RegionId {
@@ -109,7 +153,11 @@ impl Peer {
     }
 
     fn leader_store(&self) -> Option<StoreId> {
-        self.meta.store_of(self.node.raft.leader_id)
+        self.store_of(self.node.raft.leader_id)
+    }
+
+    fn store_of(&self, peer_id: u64) -> Option<StoreId> {
+        self.meta.store_of(peer_id).or_else(|| self.strangers.get(&peer_id).copied())
     }
 
     pub(crate) fn not_leader(&self) -> RegionError {
@@ -119,6 +167,9 @@ impl Peer {
 
     /// A raft message arrived. What raft has no use for is dropped, as the network might have done.
     pub(crate) fn step(&mut self, envelope: Envelope) {
+        if self.meta.store_of(envelope.message.from).is_none() {
+            self.strangers.insert(envelope.message.from, envelope.from);
+        }
         if let Err(error) = self.node.step(*envelope.message) {
             tracing::trace!(region = self.meta.region.id, store = self.store_id, %error, "raft message refused");
         }
@@ -157,27 +208,62 @@ impl Peer {
     }
 
     /// Where the log ends behind which `keep` applied entries are left; `None` if it is that short already.
-    fn truncation(&self, keep: u64) -> Option<Truncated> {
+    fn truncation(&self, keep: u64) -> Option<EntryId> {
         let index = self.applied.saturating_sub(keep);
         let long = index > self.node.store().truncated().index;
         let term = long.then(|| self.node.raft.raft_log.term(index).ok()).flatten()?;
-        Some(Truncated { index, term })
+        Some(EntryId { index, term })
     }
 
     /// Time passes; true if there may be something to do.
     pub(crate) fn tick(&mut self) -> bool {
         let ready = self.node.tick();
+        self.give_snapshots_up();
         self.truncate_long_log() || ready
+    }
+
+    /// A snapshot that is not acknowledged for so long is lost, or was refused: raft is to send another one.
+    fn give_snapshots_up(&mut self) {
+        for (peer, mut ticks) in std::mem::take(&mut self.snapshots) {
+            let progress = self.node.raft.prs().get(peer);
+            if !self.is_leader() || progress.is_none_or(|p| p.state != ProgressState::Snapshot) {
+                continue;
+            }
+            ticks += 1;
+            if ticks < self.settings.timing.election {
+                self.snapshots.insert(peer, ticks);
+            } else {
+                self.node.report_snapshot(peer, SnapshotStatus::Failure);
+            }
+        }
+    }
+
+    /// Takes the place of what was here of the region, with the batch; returns the region before, if it was known, and
+    /// who proposed what the snapshot may hold or not.
+    pub(crate) fn restore(
+        &mut self,
+        snapshot: &Snapshot,
+        batch: &mut WriteBatch,
+    ) -> Result<(Option<Region>, Vec<Reply<Done>>), EngineError> {
+        let meta = snapshot::put(snapshot, &self.meta.region.range, batch)?;
+        let last = snapshot.get_metadata();
+        let last = EntryId { index: last.index, term: last.term };
+        self.node.mut_store().reset(last);
+        self.applied = last.index;
+        let before = self.is_born().then(|| self.meta.region.clone());
+        self.meta = meta;
+        self.strangers.retain(|peer, _| self.meta.store_of(*peer).is_none());
+        Ok((before, self.pending.drain(..).map(|p| p.reply).collect()))
     }
 
     /// A leader proposes to truncate a log that has grown to twice what is to be kept.
     fn truncate_long_log(&mut self) -> bool {
         let (begin, term) = self.truncating;
         let begin = if term == self.term() { begin } else { 0 }.max(self.node.store().truncated().index);
-        if self.applied - begin <= self.log_keep.saturating_mul(2) || !self.is_leader() {
+        if self.applied.saturating_sub(begin) <= self.settings.log_keep.saturating_mul(2) || !self.is_leader() {
             return false;
         }
-        let Some(to) = self.truncation(self.log_keep) else { return false };
+        let Some(to) = self.truncation(self.settings.log_keep) else { return false };
         let command = Command::truncate(&self.meta.region, to);
         if self.node.propose(Vec::new(), command.encode_to_vec()).is_err() {
             return false;
@@ -202,6 +288,10 @@ impl Peer {
 
     /// Refuses the proposals that are not in the log any more: another leader overwrote them.
     pub(crate) fn refuse_overwritten(&mut self) {
+        if self.node.snap().is_some() {
+            // What it takes the place of may have been committed: [`Peer::restore`] decides.
+            return;
+        }
         while let Some(last) = self.pending.back() {
             if self.node.raft.raft_log.term(last.index).is_ok_and(|term| term == last.term) {
                 return;
@@ -264,12 +354,16 @@ impl Peer {
     }
 
     /// Addresses messages of raft.
-    pub(crate) fn send(&self, messages: Vec<raft::eraftpb::Message>, out: &mut Vec<Envelope>) {
+    pub(crate) fn send(&mut self, messages: Vec<raft::eraftpb::Message>, out: &mut Vec<Envelope>) {
         for message in messages {
             // A heartbeat to oneself does not occur; a peer that is not in the region any more is not there to hear.
-            let Some(to) = self.meta.store_of(message.to) else { continue };
-            debug_assert!(message.msg_type != MessageType::MsgSnapshot as i32, "logs are never truncated");
-            out.push(Envelope { from: self.store_id, to, region_id: self.region_id(), message: Box::new(message) });
+            let Some(to) = self.store_of(message.to) else { continue };
+            if message.msg_type == MessageType::MsgSnapshot as i32 {
+                self.snapshots.insert(message.to, 0);
+            }
+            let (region_id, message) = (self.region_id(), Box::new(message));
+            let region = self.is_born().then(|| self.meta.region.clone());
+            out.push(Envelope { from: self.store_id, to, region_id, region, message });
         }
     }
 

@@ -1,8 +1,8 @@
 //! Keys and records of the raft column family.
 //!
 //! `01` → [`Ident`]; `02 region 01 index` → entry; `02 region 02` → hard state; `02 region 03` → apply state;
-//! `02 region 04` → [`Truncated`]; `02 region 07` → the last entry that [`read_replayable`] tells of; `03 region` →
-//! [`RegionMeta`]. Numbers are 8 bytes, big endian.
+//! `02 region 04` → where the log begins; `02 region 07` → the last entry that [`read_replayable`] tells of;
+//! `03 region` → [`RegionMeta`]. Numbers are 8 bytes, big endian.
 
 use bytes::Bytes;
 use logtide_model::{KeyRange, Region, RegionEpoch, RegionId, StoreId};
@@ -25,16 +25,18 @@ const APPLY_STATE: u8 = 3;
 const TRUNCATED_STATE: u8 = 4;
 const REPLAYABLE: u8 = 7;
 
-/// The entry that a log begins behind: the last one that was truncated, or is in a snapshot.
+/// An entry of a log, which has only one with this index and term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Truncated {
+pub(crate) struct EntryId {
     pub(crate) index: u64,
     pub(crate) term: u64,
 }
 
-impl Truncated {
-    /// Where every log begins that nothing was cut off.
-    pub(crate) const NOTHING: Truncated = Truncated { index: INIT_INDEX, term: INIT_TERM };
+impl EntryId {
+    /// What the log of a peer begins behind that knows nothing of its region.
+    pub(crate) const NONE: EntryId = EntryId { index: 0, term: 0 };
+    /// What every other log begins behind, as long as nothing is cut off.
+    pub(crate) const INIT: EntryId = EntryId { index: INIT_INDEX, term: INIT_TERM };
 }
 
 /// Whose directory it is.
@@ -66,8 +68,9 @@ pub(crate) struct RegionMeta {
     pub(crate) peers: Vec<PeerMeta>,
 }
 
+/// A [`RegionMeta`] as it is stored and sent.
 #[derive(Clone, PartialEq, Message)]
-struct RegionRecord {
+pub(crate) struct RegionRecord {
     #[prost(uint64, tag = "1")]
     id: u64,
     #[prost(bytes = "bytes", tag = "2")]
@@ -93,20 +96,28 @@ impl RegionMeta {
         self.peers.iter().find(|p| p.id == peer_id).map(|p| p.store_id)
     }
 
-    fn encode(&self) -> Vec<u8> {
+    /// The ids of its peers.
+    pub(crate) fn voters(&self) -> Vec<u64> {
+        self.peers.iter().map(|p| p.id).collect()
+    }
+
+    pub(crate) fn record(&self) -> RegionRecord {
         let Region { id, epoch, range } = &self.region;
         let (start, end, peers) = (range.start.clone(), range.end.clone(), self.peers.clone());
-        RegionRecord { id: *id, start, end, conf_ver: epoch.conf_ver, version: epoch.version, peers }.encode_to_vec()
+        RegionRecord { id: *id, start, end, conf_ver: epoch.conf_ver, version: epoch.version, peers }
     }
 
     fn decode(bytes: Bytes) -> Option<RegionMeta> {
-        let record = RegionRecord::decode(bytes).ok()?;
+        RegionMeta::of(RegionRecord::decode(bytes).ok()?)
+    }
+
+    pub(crate) fn of(record: RegionRecord) -> Option<RegionMeta> {
         let region = Region {
             id: record.id,
             epoch: RegionEpoch { conf_ver: record.conf_ver, version: record.version },
             range: KeyRange { start: record.start, end: record.end },
         };
-        Some(RegionMeta { region, peers: record.peers })
+        (!record.peers.is_empty()).then_some(RegionMeta { region, peers: record.peers })
     }
 }
 
@@ -184,7 +195,7 @@ pub(crate) fn put_apply_state(batch: &mut WriteBatch, region_id: RegionId, index
 }
 
 /// Cuts a log off behind `to`; its first entry is that of `first`.
-pub(crate) fn put_truncated(batch: &mut WriteBatch, region_id: RegionId, first: u64, to: Truncated) {
+pub(crate) fn put_truncated(batch: &mut WriteBatch, region_id: RegionId, first: u64, to: EntryId) {
     batch.delete_range(EngineCf::Raft, entry_key(region_id, first), entry_key(region_id, to.index + 1));
     batch.put(EngineCf::Raft, raft_key(region_id, TRUNCATED_STATE, &[]), bytes_of(&[to.index, to.term]));
 }
@@ -206,46 +217,65 @@ pub(crate) fn read_replayable(snapshot: &dyn EngineSnapshot, region_id: RegionId
 
 /// Puts a region into a batch.
 pub(crate) fn put_region(batch: &mut WriteBatch, meta: &RegionMeta) {
-    batch.put(EngineCf::Raft, region_key(meta.region.id), meta.encode());
+    batch.put(EngineCf::Raft, region_key(meta.region.id), meta.record().encode_to_vec());
 }
 
-/// Puts a region with an empty log into a batch: a bootstrapped one, or the child of a split.
+/// Empties a log, to go on behind `to`.
+pub(crate) fn reset_log(batch: &mut WriteBatch, region_id: RegionId, to: EntryId) {
+    batch.delete_range(EngineCf::Raft, raft_key(region_id, LOG, &[]), raft_key(region_id, LOG + 1, &[]));
+    batch.put(EngineCf::Raft, raft_key(region_id, TRUNCATED_STATE, &[]), bytes_of(&[to.index, to.term]));
+}
+
+/// Puts a region with an empty log into a batch.
 pub(crate) fn bootstrap_region(batch: &mut WriteBatch, meta: &RegionMeta) {
-    let hard = HardState { term: INIT_TERM, vote: 0, commit: INIT_INDEX };
+    begin_region(batch, meta, &HardState::default());
+}
+
+/// As [`bootstrap_region`], for a peer that took part in elections before it knew its region: it stands by its vote.
+pub(crate) fn begin_region(batch: &mut WriteBatch, meta: &RegionMeta, before: &HardState) {
+    let vote = if before.term < INIT_TERM { 0 } else { before.vote };
+    let hard = HardState { term: before.term.max(INIT_TERM), vote, commit: INIT_INDEX };
     put_hard_state(batch, meta.region.id, &hard);
     put_apply_state(batch, meta.region.id, INIT_INDEX, INIT_TERM);
     put_region(batch, meta);
 }
 
 /// Where the log of a region begins.
-pub(crate) fn read_truncated(snapshot: &dyn EngineSnapshot, region_id: RegionId) -> Result<Truncated, EngineError> {
+pub(crate) fn read_truncated(snapshot: &dyn EngineSnapshot, region_id: RegionId) -> Result<EntryId, EngineError> {
     let Some(bytes) = snapshot.get(EngineCf::Raft, &raft_key(region_id, TRUNCATED_STATE, &[]))? else {
-        return Ok(Truncated::NOTHING);
+        return Ok(EntryId::INIT);
     };
     let [index, term] = numbers(&bytes).ok_or_else(|| malformed(region_id, "truncated state"))?;
-    Ok(Truncated { index, term })
+    Ok(EntryId { index, term })
+}
+
+/// The hard state of a peer; `None` if there is none.
+pub(crate) fn read_hard_state(engine: &dyn KvEngine, region_id: RegionId) -> Result<Option<HardState>, EngineError> {
+    let Some(hard) = engine.get(EngineCf::Raft, &raft_key(region_id, HARD_STATE, &[]))? else { return Ok(None) };
+    let [term, vote, commit] = numbers(&hard).ok_or_else(|| malformed(region_id, "hard state"))?;
+    Ok(Some(HardState { term, vote, commit }))
 }
 
 /// The hard state and the applied index of a region.
 pub(crate) fn read_states(engine: &dyn KvEngine, region_id: RegionId) -> Result<(HardState, u64), EngineError> {
-    let hard = engine.get(EngineCf::Raft, &raft_key(region_id, HARD_STATE, &[]))?;
-    let [term, vote, commit] = hard.and_then(|b| numbers(&b)).ok_or_else(|| malformed(region_id, "hard state"))?;
+    let hard = read_hard_state(engine, region_id)?;
+    let HardState { term, vote, commit } = hard.ok_or_else(|| malformed(region_id, "hard state"))?;
     let applied = engine.get(EngineCf::Raft, &raft_key(region_id, APPLY_STATE, &[]))?;
     let [applied, _] = applied.and_then(|b| numbers(&b)).ok_or_else(|| malformed(region_id, "apply state"))?;
     // The commit index is not written every time that it moves, but nothing uncommitted is ever applied.
     Ok((HardState { term, vote, commit: commit.max(applied) }, applied))
 }
 
-/// A region and its applied index in a snapshot; `None` if it is not there.
+/// A region and the last entry applied to it, in a snapshot; `None` if it is not there.
 pub(crate) fn read_region(
     snapshot: &dyn EngineSnapshot,
     region_id: RegionId,
-) -> Result<Option<(RegionMeta, u64)>, EngineError> {
+) -> Result<Option<(RegionMeta, EntryId)>, EngineError> {
     let Some(meta) = snapshot.get(EngineCf::Raft, &region_key(region_id))? else { return Ok(None) };
     let meta = RegionMeta::decode(meta).ok_or_else(|| malformed(region_id, "region state"))?;
     let applied = snapshot.get(EngineCf::Raft, &raft_key(region_id, APPLY_STATE, &[]))?;
-    let [applied, _] = applied.and_then(|b| numbers(&b)).ok_or_else(|| malformed(region_id, "apply state"))?;
-    Ok(Some((meta, applied)))
+    let [index, term] = applied.and_then(|b| numbers(&b)).ok_or_else(|| malformed(region_id, "apply state"))?;
+    Ok(Some((meta, EntryId { index, term })))
 }
 
 /// All regions of a store.
@@ -321,7 +351,7 @@ mod tests {
         batch.put(EngineCf::Raft, entry_key(4, 8), "x");
         engine.write(&batch, false).unwrap();
         assert_eq!(read_regions(&engine).unwrap(), std::slice::from_ref(&meta));
-        assert_eq!(read_region(&*engine.snapshot(), 3).unwrap(), Some((meta, INIT_INDEX)));
+        assert_eq!(read_region(&*engine.snapshot(), 3).unwrap(), Some((meta, EntryId::INIT)));
         assert_eq!(read_last_index(&engine, 3, INIT_INDEX).unwrap(), 6);
         assert_eq!(read_states(&engine, 3).unwrap().1, INIT_INDEX);
     }

@@ -33,8 +33,8 @@ pub(crate) fn replay(
     if from <= read_truncated(&*snapshot, region_id)?.index {
         return Ok(None);
     }
-    if through > applied {
-        let wanted = format!("entry {through} of region {region_id} is not applied yet: {applied} is the last");
+    if through > applied.index {
+        let wanted = format!("entry {through} of region {region_id} is not applied yet: {} is the last", applied.index);
         return Err(HostError::Unavailable(wanted));
     }
     Ok(Some(Box::new(Replay { snapshot, region_id, version, next: from, through })))

@@ -42,6 +42,8 @@ pub struct StoreStats {
     pub applied_bytes: u64,
     /// Raft entries applied since it started.
     pub applied_entries: u64,
+    /// Snapshots of regions that it took in since it started.
+    pub snapshots: u64,
 }
 
 /// See the module.
@@ -54,6 +56,7 @@ pub(crate) struct StoreShared {
     pub(crate) peers: RwLock<BTreeMap<RegionId, PeerView>>,
     pub(crate) applied_bytes: AtomicU64,
     pub(crate) applied_entries: AtomicU64,
+    pub(crate) snapshots: AtomicU64,
 }
 
 impl StoreShared {
@@ -68,6 +71,7 @@ impl StoreShared {
             leaders: peers.values().filter(|p| p.leading).count(),
             applied_bytes: self.applied_bytes.load(Ordering::Relaxed),
             applied_entries: self.applied_entries.load(Ordering::Relaxed),
+            snapshots: self.snapshots.load(Ordering::Relaxed),
         }
     }
 }
@@ -76,7 +80,7 @@ impl StoreShared {
 pub(crate) fn region_snapshot(engine: &dyn KvEngine, region_id: RegionId) -> Result<RegionSnapshot, HostError> {
     let snapshot = engine.snapshot();
     match read_region(&*snapshot, region_id)? {
-        Some((meta, applied)) => Ok(RegionSnapshot::new(snapshot, meta.region, applied)),
+        Some((meta, applied)) => Ok(RegionSnapshot::new(snapshot, meta.region, applied.index)),
         None => Err(HostError::RegionNotFound(region_id)),
     }
 }

@@ -24,6 +24,7 @@ fn store(engine: &MemoryEngine) -> StoreCore {
         peers: RwLock::default(),
         applied_bytes: Default::default(),
         applied_entries: Default::default(),
+        snapshots: Default::default(),
     };
     let timing = RaftTiming { heartbeat: 2, election: 10, fixed: Some(0) };
     let mut core = StoreCore::load(Arc::new(shared), PeerConfig { timing, log_keep: 1000 }, false).unwrap();

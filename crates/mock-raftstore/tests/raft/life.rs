@@ -4,10 +4,36 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use logtide_mock_raftstore::{Cluster, ClusterConfig, Driver};
-use logtide_model::Op;
+use logtide_model::{Cf, KeyRange, KvSnapshot, Op, RegionId, StoreId};
 
 use crate::recorder::{Recorder, Sequence};
-use crate::steps::{put, start};
+use crate::steps::{cut_off, put, start};
+
+/// All that a replica holds.
+pub(crate) fn contents(replica: &dyn KvSnapshot) -> Vec<(Cf, Vec<u8>, Vec<u8>)> {
+    let mut all = Vec::new();
+    for cf in [Cf::Default, Cf::Lock, Cf::Write] {
+        let mut iter = replica.iter(cf, &KeyRange::ALL).unwrap();
+        while iter.next().unwrap() {
+            all.push((cf, iter.key().to_vec(), iter.value().to_vec()));
+        }
+    }
+    all
+}
+
+/// Checks that stores have a region at the same index with the same contents.
+fn assert_equal(cluster: &Cluster, region_id: RegionId, stores: impl IntoIterator<Item = StoreId>) {
+    let replicas: Vec<_> = stores.into_iter().map(|s| cluster.replica(s, region_id).unwrap()).collect();
+    for other in &replicas[1..] {
+        assert_eq!((replicas[0].region(), replicas[0].applied_index()), (other.region(), other.applied_index()));
+        assert_eq!(contents(&*replicas[0]), contents(&**other));
+    }
+}
+
+/// A store that neither leads the region of a key nor is needed for a quorum.
+fn follower(cluster: &Cluster) -> StoreId {
+    cluster.rpc().locate(b"key").1 % 3 + 1
+}
 
 /// Writes `n` keys, whatever leads.
 fn write(cluster: &Cluster, n: usize) {
@@ -78,4 +104,58 @@ fn a_leader_truncates_a_log_that_has_grown_long() {
     let (first, _) = cluster.log_bounds(leader, region.id).unwrap();
     assert!(first > 50);
     recorder.assert_clean();
+}
+
+#[test]
+fn a_follower_that_is_too_far_behind_gets_a_snapshot() {
+    let (cluster, recorders) = start(&[]);
+    let (region, follower) = (cluster.rpc().locate(b"key").0, follower(&cluster));
+    write(&cluster, 3);
+    cut_off(&cluster, follower);
+    write(&cluster, 30);
+    cluster.truncate_log(region.id, 0).unwrap();
+    write(&cluster, 2);
+    let behind = cluster.replica(follower, region.id).unwrap().applied_index();
+    cluster.heal();
+    catch_up(&cluster);
+    assert_equal(&cluster, region.id, 1..=3);
+    let (first, _) = cluster.log_bounds(follower, region.id).unwrap();
+    assert!(first > behind + 1, "the log begins behind the snapshot");
+    let recorder = &recorders[follower as usize - 1];
+    recorder.assert_clean();
+    assert!(recorder.seen.lock().last[&region.id] <= behind, "a snapshot is not told entry by entry");
+    cluster.stop_store(follower);
+    cluster.restart_store(follower, vec![Arc::new(recorder.clone())]).unwrap();
+    cluster.transfer_leader(region.id, follower).unwrap();
+    assert!(cluster.wait_regions(Duration::ZERO, |all| all[0].1 == follower));
+    write(&cluster, 3);
+    assert_equal(&cluster, region.id, 1..=3);
+    recorder.assert_clean();
+    assert_eq!(recorder.seen.lock().jumps, 1);
+}
+
+/// The parent's snapshot makes room for the child's: before, its peer here owns the keys of both.
+#[test]
+fn a_follower_that_missed_a_split_gets_snapshots_of_both_sides() {
+    let (cluster, recorders) = start(&[]);
+    let (region, follower) = (cluster.rpc().locate(b"key").0, follower(&cluster));
+    write(&cluster, 12);
+    cut_off(&cluster, follower);
+    let (left, right) = cluster.split_region(b"key 5").unwrap();
+    assert!(cluster.wait_ready(Duration::ZERO));
+    write(&cluster, 12);
+    for region in [&left, &right] {
+        cluster.truncate_log(region.id, 0).unwrap();
+    }
+    cluster.heal();
+    for _ in 0..20 {
+        catch_up(&cluster);
+    }
+    assert_equal(&cluster, left.id, 1..=3);
+    assert_equal(&cluster, right.id, 1..=3);
+    let recorder = &recorders[follower as usize - 1];
+    recorder.assert_clean();
+    assert_eq!(recorder.seen.lock().splits, 0, "it has never applied the split");
+    assert_eq!(recorder.seen.lock().shapes, [(left.id, left.epoch), (right.id, right.epoch)].into());
+    assert_eq!(region.id, left.id);
 }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use logtide_model::{
-    ApplyBatch, Cf, KeyRange, Op, RaftObserver, Region, RegionChange, RegionId, Role, StoreId, Term, Ts, split_ts,
+    ApplyBatch, Cf, KeyRange, Op, RaftObserver, Region, RegionChange, RegionEpoch, RegionId, Role, StoreId, Term, Ts,
+    split_ts,
 };
 use parking_lot::Mutex;
 
@@ -35,8 +36,12 @@ pub(crate) struct Seen {
     pub(crate) leading: BTreeMap<RegionId, Term>,
     pub(crate) commits: Vec<ToldCommit>,
     pub(crate) splits: usize,
+    /// How often a region went on behind entries that were not told.
+    pub(crate) jumps: usize,
     /// Ranges of regions that took part in a split.
     pub(crate) ranges: BTreeMap<RegionId, KeyRange>,
+    /// Region → the epoch that it was last told to have.
+    pub(crate) shapes: BTreeMap<RegionId, RegionEpoch>,
     pub(crate) violations: Vec<String>,
     pub(crate) hash: DefaultHasher,
 }
@@ -87,7 +92,12 @@ impl RaftObserver for Recorder {
         (batch.region_id, batch.term, batch.first_index, batch.last_index, batch.epoch).hash(&mut seen.hash);
         format!("{:?}", batch.ops).hash(&mut seen.hash);
         let expected = seen.last.insert(batch.region_id, batch.last_index).map(|last| last + 1);
-        if expected.is_some_and(|e| e != batch.first_index) || batch.last_index < batch.first_index {
+        // A snapshot moves a follower on without telling it the entries.
+        let leads = seen.leading.contains_key(&batch.region_id);
+        let jump = expected.is_some_and(|e| e != batch.first_index);
+        let back = expected.is_some_and(|e| e > batch.first_index);
+        seen.jumps += usize::from(jump);
+        if (jump && leads) || back || batch.last_index < batch.first_index {
             seen.violations.push(format!(
                 "region {}: told {}..={}, expected {expected:?}",
                 batch.region_id, batch.first_index, batch.last_index
@@ -134,6 +144,10 @@ impl RaftObserver for Recorder {
         let mut seen = self.seen.lock();
         let seen = &mut *seen;
         format!("{change:?}").hash(&mut seen.hash);
+        if let RegionChange::EpochChange { region } = change {
+            seen.shapes.insert(region.id, region.epoch);
+            seen.ranges.insert(region.id, region.range.clone());
+        }
         let RegionChange::Split { parent, children, leader, term } = change else { return };
         seen.splits += 1;
         seen.ranges.extend(children.iter().chain([parent]).map(|r| (r.id, r.range.clone())));

@@ -12,10 +12,11 @@ use logtide_mock_raftstore::pd::ManualClock;
 use logtide_mock_raftstore::rpc::{Command, KvRequest, KvResponse, Mutation, MutationKind, Prewrite};
 use logtide_mock_raftstore::transport::Faults;
 use logtide_mock_raftstore::{Cluster, ClusterConfig, Driver};
-use logtide_model::{Op, StoreId, Ts, encode_raw_key};
+use logtide_model::{KvSnapshot, Op, Region, StoreId, Ts, encode_raw_key};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
+use crate::life::contents;
 use crate::recorder::{Recorder, Sequence};
 
 /// A barrier that a store gave.
@@ -39,6 +40,8 @@ struct Schedule {
     acknowledged: Vec<(Vec<u8>, Ts)>,
     barriers: Vec<Barrier>,
     writes: u64,
+    /// Snapshots that stores took in before they were stopped.
+    snapshots: u64,
 }
 
 impl Schedule {
@@ -64,6 +67,7 @@ impl Schedule {
             acknowledged: Vec::new(),
             barriers: Vec::new(),
             writes: 0,
+            snapshots: 0,
         }
     }
 
@@ -74,7 +78,8 @@ impl Schedule {
     fn turn(&mut self) {
         let store = self.rng.random_range(1..=3);
         match self.rng.random_range(0..1000) {
-            0..420 => drop(self.steps().step(store)),
+            0..390 => drop(self.steps().step(store)),
+            390..420 => drop(self.steps().turn()),
             420..760 => {
                 let flying = self.steps().flying();
                 // Mostly in order, as a network does; sometimes whatever is there.
@@ -90,9 +95,10 @@ impl Schedule {
             830..930 => self.write(),
             930..960 => self.barrier(store),
             960..972 => drop(self.random_region().map(|(id, _)| self.cluster.transfer_leader(id, store))),
-            972..980 => self.split(),
-            980..988 => self.partition(store),
-            988..994 => self.cluster.partition(&[]),
+            972..978 => self.split(),
+            978..986 => self.truncate(),
+            986..992 => self.partition(store),
+            992..995 => self.cluster.partition(&[]),
             _ => self.restart(store),
         }
         self.collect();
@@ -143,6 +149,14 @@ impl Schedule {
         }
     }
 
+    /// Cuts a log so short that whoever was away needs a snapshot.
+    fn truncate(&mut self) {
+        let keep = self.rng.random_range(0..3);
+        if let Some((id, _)) = self.random_region() {
+            drop(self.cluster.submit_truncate_log(id, keep));
+        }
+    }
+
     fn partition(&mut self, store: StoreId) {
         let others = (1..=3).filter(|s| *s != store).collect();
         self.cluster.partition(&[[store].into(), others]);
@@ -155,11 +169,16 @@ impl Schedule {
             self.recorders.insert(stopped, recorder);
             return;
         }
+        self.count_snapshots(store);
         self.cluster.stop_store(store);
         self.past.extend(self.recorders.remove(&store).map(|r| (store, r)));
         // Its engine is what it was; barriers of a life that is over say nothing about the next.
         self.barriers.retain(|b| b.store != store);
         self.stopped = Some(store);
+    }
+
+    fn count_snapshots(&mut self, store: StoreId) {
+        self.snapshots += self.cluster.stats().stores.get(&store).map_or(0, |stats| stats.snapshots);
     }
 
     fn collect(&mut self) {
@@ -217,6 +236,31 @@ impl Schedule {
         }
     }
 
+    /// True if all replicas of a region hold the same at the same index.
+    fn converged(&self, region: &Region) -> bool {
+        let replicas = self.cluster.stores().into_iter().map(|s| self.cluster.replica(s, region.id));
+        let Ok(replicas) = replicas.collect::<Result<Vec<_>, _>>() else { return false };
+        let first = &replicas[0];
+        let alike = |r: &dyn KvSnapshot| (r.region(), r.applied_index()) == (first.region(), first.applied_index());
+        if !replicas.iter().all(|r| alike(&**r)) {
+            return false;
+        }
+        let wanted = contents(&**first);
+        replicas.iter().for_each(|r| assert_eq!(contents(&**r), wanted, "region {} at one index", region.id));
+        true
+    }
+
+    fn check_replicas(&self) {
+        for _ in 0..500 {
+            if self.cluster.pd().regions().iter().all(|(region, ..)| self.converged(region)) {
+                return;
+            }
+            self.steps().settle();
+            self.steps().tick_all();
+        }
+        panic!("replicas stay apart: {:?}", self.cluster.stats());
+    }
+
     fn check_data(&self) {
         let leads: Vec<_> = self.cluster.pd().regions();
         for (raw, commit_ts) in &self.acknowledged {
@@ -245,6 +289,7 @@ struct Outcome {
     acknowledged: usize,
     barriers: usize,
     splits: usize,
+    snapshots: u64,
 }
 
 fn run(seed: u64) -> Outcome {
@@ -255,27 +300,33 @@ fn run(seed: u64) -> Outcome {
     schedule.end();
     schedule.check_observers();
     schedule.check_barriers();
+    schedule.check_replicas();
+    (1..=3).for_each(|store| schedule.count_snapshots(store));
     schedule.check_data();
-    let splits = schedule.recorders.values().map(|r| r.seen.lock().splits).sum();
+    let everybody = || schedule.recorders.values().chain(schedule.past.iter().map(|(_, r)| r));
+    let splits = everybody().map(|r| r.seen.lock().splits).sum();
     Outcome {
         digest: schedule.digest(),
         acknowledged: schedule.acknowledged.len(),
         barriers: schedule.barriers.len(),
         splits,
+        snapshots: schedule.snapshots,
     }
 }
 
 /// H1 (contiguous, in order, the same everywhere), H2, and that nothing acknowledged is lost.
 #[test]
 fn contracts_hold_under_faults() {
-    let (mut acknowledged, mut barriers, mut splits) = (0, 0, 0);
+    let (mut acknowledged, mut barriers, mut splits, mut snapshots) = (0, 0, 0, 0);
     for seed in 0..24 {
         let outcome = run(seed);
         acknowledged += outcome.acknowledged;
         barriers += outcome.barriers;
         splits += outcome.splits;
+        snapshots += outcome.snapshots;
     }
     assert!(acknowledged > 1000 && barriers > 500 && splits > 20, "{acknowledged} {barriers} {splits}: too tame");
+    assert!(snapshots > 20, "{snapshots}: too few snapshots");
 }
 
 #[test]
