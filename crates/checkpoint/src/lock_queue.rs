@@ -16,6 +16,15 @@ pub(crate) struct LockQueue {
     key_bytes: usize,
 }
 
+/// What is left of changes that took too much memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Forgotten {
+    /// The last index among them; later changes with the same index may be in the queue still.
+    pub(crate) through: u64,
+    /// No lock among them is older.
+    pub(crate) floor: Ts,
+}
+
 #[derive(Debug)]
 struct Change {
     index: u64,
@@ -42,13 +51,13 @@ impl LockQueue {
         }
     }
 
-    /// Drops the oldest batches until at most `bytes` are left; answers the last index that is gone.
-    pub(crate) fn trim(&mut self, bytes: usize) -> Option<u64> {
-        let mut gone = None;
+    /// Drops the oldest batches until at most `bytes` are left; answers what is known of them.
+    pub(crate) fn trim(&mut self, bytes: usize) -> Option<Forgotten> {
+        let mut gone: Option<Forgotten> = None;
         while self.memory() > bytes {
-            let Some(index) = self.changes.front().map(|change| change.index) else { break };
-            self.drop_through(index);
-            gone = Some(index);
+            let Some(change) = self.pop() else { break };
+            let floor = change.held.unwrap_or(Ts::MAX);
+            gone = Some(Forgotten { through: change.index, floor: gone.map_or(floor, |gone| gone.floor.min(floor)) });
         }
         gone
     }
@@ -67,9 +76,9 @@ impl LockQueue {
         self.key_bytes + self.changes.len() * ENTRY_BYTES
     }
 
-    fn pop(&mut self) {
-        if let Some(change) = self.changes.pop_front() {
-            self.key_bytes -= change.key.len();
-        }
+    fn pop(&mut self) -> Option<Change> {
+        let change = self.changes.pop_front()?;
+        self.key_bytes -= change.key.len();
+        Some(change)
     }
 }

@@ -56,8 +56,21 @@ pub struct LockTracker {
     /// How many locks have a start ts.
     counts: BTreeMap<Ts, usize>,
     key_bytes: usize,
-    /// After [`collapse`](Self::collapse): a lower bound of the start ts of every lock.
-    floor: Option<Ts>,
+    /// After [`collapse`](Self::collapse), instead of all that.
+    collapsed: Option<Collapsed>,
+}
+
+/// What is left of locks that took too much memory.
+#[derive(Clone, Copy, Debug)]
+struct Collapsed {
+    /// A lower bound of the start ts of every lock.
+    floor: Ts,
+    /// How many locks there were.
+    base: u64,
+    /// Changes since that may have added one.
+    added: u64,
+    /// Changes since that may have removed one.
+    removed: u64,
 }
 
 impl LockTracker {
@@ -68,8 +81,9 @@ impl LockTracker {
 
     /// A key is locked since `start_ts` (whatever it was before).
     pub fn track(&mut self, key: &[u8], start_ts: Ts) {
-        if let Some(floor) = &mut self.floor {
-            *floor = start_ts.min(*floor);
+        if let Some(collapsed) = &mut self.collapsed {
+            collapsed.floor = start_ts.min(collapsed.floor);
+            collapsed.added += 1;
             return;
         }
         match self.locks.get_mut(key) {
@@ -87,6 +101,10 @@ impl LockTracker {
 
     /// A key is not locked any more.
     pub fn untrack(&mut self, key: &[u8]) {
+        if let Some(collapsed) = &mut self.collapsed {
+            collapsed.removed += 1;
+            return;
+        }
         if let Some(start_ts) = self.locks.remove(key) {
             self.key_bytes -= key.len();
             self.uncount(start_ts);
@@ -103,7 +121,8 @@ impl LockTracker {
 
     /// The smallest start ts of the locks, or a lower bound of it; `None` without locks.
     pub fn min_start_ts(&self) -> Option<Ts> {
-        self.floor.or_else(|| self.counts.first_key_value().map(|(ts, _)| *ts))
+        let floor = self.collapsed.map(|collapsed| collapsed.floor);
+        floor.or_else(|| self.counts.first_key_value().map(|(ts, _)| *ts))
     }
 
     /// Forgets the locks outside of `range`.
@@ -121,16 +140,42 @@ impl LockTracker {
     }
 
     /// Gives the memory back and keeps a lower bound of the start timestamps: from now on locks only lower it. It
-    /// stays true for ever, and too low until the locks are read anew.
+    /// stays true for ever, and too low until the locks are read anew. (Of no locks it is [`Ts::MAX`].)
     pub fn collapse(&mut self) {
-        if let Some(floor) = self.min_start_ts() {
-            *self = LockTracker { floor: Some(floor), ..Self::default() };
+        if self.is_exact() {
+            let (floor, base) = (self.min_start_ts().unwrap_or(Ts::MAX), self.locks.len() as u64);
+            *self = LockTracker { collapsed: Some(Collapsed { floor, base, added: 0, removed: 0 }), ..Self::default() };
         }
     }
 
-    /// False after a [`collapse`](Self::collapse) that dropped locks.
+    /// A collapsed tracker of which nothing is known but that no lock is older than `floor`.
+    pub(crate) fn bounded(floor: Ts) -> Self {
+        LockTracker { collapsed: Some(Collapsed { floor, base: 0, added: 0, removed: 1 }), ..Self::default() }
+    }
+
+    /// What was tracked up to now are the locks that there are: [`Self::has_halved`] compares with them.
+    pub(crate) fn rebase(&mut self) {
+        if let Some(collapsed) = &mut self.collapsed {
+            collapsed.base += std::mem::take(&mut collapsed.added);
+        }
+    }
+
+    /// True if reading the locks anew could show a higher minimum: while none was removed, the bound is the minimum.
+    pub(crate) fn may_have_risen(&self) -> bool {
+        self.collapsed.is_some_and(|collapsed| collapsed.removed > 0)
+    }
+
+    /// True if half of the locks that were there at the collapse seem to be gone. It only seems so: a change says which
+    /// key, and keys are what was forgotten.
+    pub(crate) fn has_halved(&self) -> bool {
+        self.collapsed.is_some_and(|collapsed| {
+            (collapsed.base + collapsed.added).saturating_sub(collapsed.removed) <= collapsed.base / 2
+        })
+    }
+
+    /// False after a [`collapse`](Self::collapse).
     pub fn is_exact(&self) -> bool {
-        self.floor.is_none()
+        self.collapsed.is_none()
     }
 
     /// How many locks are known by key.
@@ -205,6 +250,24 @@ mod tests {
         assert_eq!(tracker.min_start_ts(), Some(ts(5)));
         tracker.track(b"d", ts(3));
         assert_eq!(tracker.min_start_ts(), Some(ts(3)));
+        tracker.collapse();
+        assert_eq!(tracker.min_start_ts(), Some(ts(3)), "again is no harm");
+    }
+
+    #[test]
+    fn a_collapsed_tracker_knows_when_to_look_again() {
+        let mut tracker = LockTracker::new();
+        (0..10u8).for_each(|key| tracker.track(&[key], ts(5)));
+        tracker.collapse();
+        tracker.track(b"more", ts(7));
+        assert!(!tracker.may_have_risen() && !tracker.has_halved());
+        (0..5).for_each(|_| tracker.untrack(b"some"));
+        assert!(tracker.may_have_risen() && !tracker.has_halved(), "6 of 10 may be there");
+        tracker.untrack(b"some");
+        assert!(tracker.has_halved());
+        let mut empty = LockTracker::new();
+        empty.collapse();
+        assert_eq!((empty.min_start_ts(), empty.may_have_risen()), (Some(Ts::MAX), false));
     }
 
     #[test]

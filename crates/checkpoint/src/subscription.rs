@@ -23,6 +23,7 @@
 //! cuts in two is applied whole: the last change of a key wins, so the locks at its end are right.
 
 mod relief;
+mod relook;
 mod scan;
 mod statement;
 
@@ -32,8 +33,9 @@ use logtide_model::{Region, RegionEpoch, Term, Ts};
 
 pub use statement::{Silence, Statement};
 
-use crate::lock_queue::LockQueue;
+use crate::lock_queue::{Forgotten, LockQueue};
 use crate::{LockOp, LockTracker};
+use relook::Relook;
 
 /// The subscription of one task to one region.
 #[derive(Debug)]
@@ -49,6 +51,7 @@ pub struct Subscription {
     failures: u32,
     /// What the last marker asked for and had not been seen then.
     awaited: u64,
+    relook: Relook,
 }
 
 #[derive(Debug)]
@@ -64,6 +67,8 @@ struct Pending {
     /// The entries seen without a gap, `[from, next)`.
     seen: Option<(u64, u64)>,
     queue: LockQueue,
+    /// The older part of the queue, if it took too much memory.
+    forgotten: Option<Forgotten>,
 }
 
 #[derive(Debug)]
@@ -76,7 +81,7 @@ struct Scanning {
 
 #[derive(Debug)]
 enum Locks {
-    /// The scan sends the locks of its snapshot; changes after it wait.
+    /// The scan sends the locks of its snapshot; changes after it wait. (In a collapsed tracker order plays no role.)
     Loading(LockTracker, LockQueue),
     /// They are exact at `next - 1`.
     Known(LockTracker),
@@ -110,8 +115,6 @@ pub enum Rescan {
     Term,
     /// The range changed.
     Range,
-    /// Its queue of lock changes took too much memory.
-    Memory,
     /// What was spooled was lost, or a change went past MVCC.
     Lost,
     /// Locks were dropped under memory pressure and are to be read anew.
@@ -126,7 +129,6 @@ impl Rescan {
             Rescan::Failed => "failed",
             Rescan::Term => "term",
             Rescan::Range => "range",
-            Rescan::Memory => "memory",
             Rescan::Lost => "lost",
             Rescan::Locks => "locks",
         }
@@ -134,7 +136,7 @@ impl Rescan {
 
     /// True if trying again at once may make it worse.
     const fn is_failure(self) -> bool {
-        matches!(self, Rescan::Gap | Rescan::Failed | Rescan::Memory)
+        matches!(self, Rescan::Gap | Rescan::Failed)
     }
 }
 
@@ -150,6 +152,7 @@ impl Subscription {
             given_up: None,
             failures: 0,
             awaited: 0,
+            relook: Relook::default(),
         }
     }
 
@@ -239,7 +242,7 @@ impl Subscription {
             Some((from, next)) if first <= next => from,
             // A jump: only a snapshot that has all up to here can be of use, and has what is queued.
             _ => {
-                pending.queue = LockQueue::default();
+                (pending.queue, pending.forgotten) = (LockQueue::default(), None);
                 first
             }
         };
@@ -255,8 +258,8 @@ impl Subscription {
             State::Scanning(scanning) => {
                 scanning.next = last.saturating_add(1);
                 match &mut scanning.locks {
-                    Locks::Loading(_, queue) => return queue.push(last, ops),
-                    Locks::Known(locks) => locks,
+                    Locks::Loading(locks, queue) if locks.is_exact() => return queue.push(last, ops),
+                    Locks::Loading(locks, _) | Locks::Known(locks) => locks,
                 }
             }
             State::Observing(observing) => {

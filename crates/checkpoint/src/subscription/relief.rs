@@ -1,33 +1,38 @@
 //! The memory of a subscription, and how it gives some back.
 
-use super::{Locks, Rescan, Scanning, State, Subscription};
-use crate::LockTracker;
+use super::{Locks, Observing, Scanning, State, Subscription};
+use crate::lock_queue::Forgotten;
 
 impl Subscription {
     /// Gives memory back, whatever it costs but the truth; answers false if there is nothing to give.
     ///
-    /// * Pending: drops the older half of the queue; a snapshot that is taken soon has it anyway.
-    /// * Loading, with more in the queue than in the snapshot's locks: begins anew.
-    /// * Else the locks collapse to a lower bound; the next marker states it and has them read anew (§15.11).
+    /// * Pending: forgets the older half of the queue. A snapshot that is taken soon has it anyway; if not, its locks begin
+    ///   with a lower bound.
+    /// * Else the locks, and what waits for them, collapse to a lower bound, which markers state; when it can help, the
+    ///   locks are read anew (§15.11).
+    ///
+    /// No attempt begins anew for it: what takes too much memory now may do so in the next attempt.
     pub fn relieve(&mut self) -> bool {
+        let before = self.memory();
         match &mut self.state {
             State::Pending(pending) => {
-                let gone = pending.queue.trim(pending.queue.memory() / 2);
-                if let (Some(gone), Some((from, _))) = (gone, &mut pending.seen) {
-                    *from = gone.saturating_add(1);
-                }
-                gone.is_some()
+                let (gone, before) = (pending.queue.trim(pending.queue.memory() / 2), pending.forgotten);
+                let floor = |gone: Forgotten| before.map_or(gone.floor, |before| before.floor.min(gone.floor));
+                pending.forgotten = gone.map(|gone| Forgotten { floor: floor(gone), ..gone }).or(before);
             }
-            State::Scanning(Scanning { locks: Locks::Loading(locks, queue), .. }) => {
-                if queue.memory() > locks.memory() {
-                    self.rescan(Rescan::Memory);
-                    return true;
-                }
-                collapse(locks)
+            State::Scanning(Scanning { locks: Locks::Loading(locks, queue), .. }) if before > 0 => {
+                locks.collapse();
+                std::mem::take(queue).replay(&self.region.range, locks);
             }
-            State::Scanning(Scanning { locks: Locks::Known(locks), .. }) => collapse(locks),
-            State::Observing(observing) => collapse(&mut observing.locks),
+            State::Scanning(Scanning { locks: Locks::Known(locks), .. })
+            | State::Observing(Observing { locks, .. })
+                if before > 0 =>
+            {
+                locks.collapse();
+            }
+            State::Scanning(_) | State::Observing(_) => {}
         }
+        self.memory() < before
     }
 
     /// Bytes of memory that locks and queued changes take, about.
@@ -48,10 +53,4 @@ impl Subscription {
             State::Observing(observing) => observing.locks.len(),
         }
     }
-}
-
-fn collapse(locks: &mut LockTracker) -> bool {
-    let some = !locks.is_empty();
-    locks.collapse();
-    some
 }

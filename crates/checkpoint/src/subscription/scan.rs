@@ -5,6 +5,7 @@ use logtide_model::planted::Bug;
 
 use super::{Locks, Observing, Phase, Rescan, Scanning, State, Subscription};
 use crate::LockTracker;
+use crate::lock_queue::LockQueue;
 
 impl Subscription {
     /// A snapshot was taken at `applied_index`, to be read from `start_ts` on. Answers false if the step is stale.
@@ -25,7 +26,16 @@ impl Subscription {
         };
         let mut queue = std::mem::take(&mut pending.queue);
         queue.drop_through(applied_index);
-        self.state = State::Scanning(Scanning { start_ts, next, locks: Locks::Loading(LockTracker::new(), queue) });
+        let locks = match pending.forgotten {
+            // Not all that was forgotten is in the snapshot.
+            Some(forgotten) if forgotten.through > applied_index => {
+                let mut locks = LockTracker::bounded(forgotten.floor);
+                queue.replay(&self.region.range, &mut locks);
+                Locks::Loading(locks, LockQueue::default())
+            }
+            _ => Locks::Loading(LockTracker::new(), queue),
+        };
+        self.state = State::Scanning(Scanning { start_ts, next, locks });
         true
     }
 
@@ -56,6 +66,7 @@ impl Subscription {
         let State::Scanning(Scanning { locks, .. }) = &mut self.state else { return self.unexpected_step(attempt) };
         let Locks::Loading(tracker, queue) = locks else { return self.unexpected_step(attempt) };
         let mut tracker = std::mem::take(tracker);
+        tracker.rebase();
         if !Bug::ScanQueueLost.is_planted() {
             std::mem::take(queue).replay(&self.region.range, &mut tracker);
         }

@@ -96,14 +96,13 @@ impl Subscription {
         }
         self.awaited = 0;
         let checkpoint = locks.min_start_ts().map_or(barrier, |held| held.min(barrier));
+        if self.relook.is_due(locks) {
+            self.rescan(Rescan::Locks);
+        }
         if checkpoint.is_zero() {
             return Err(Silence::UnreadableLock);
         }
-        let exact = locks.is_exact();
         self.failures = 0;
-        if !exact {
-            self.rescan(Rescan::Locks);
-        }
         Ok(Statement::Resolved { checkpoint, index })
     }
 

@@ -326,33 +326,106 @@ fn a_flag_that_is_exchanged_while_it_is_up_is_not_forgotten() {
     assert!(subscription.wants_scan());
 }
 
+/// The rest of attempt 1, whose snapshot at `index` has these locks.
+fn scan(subscription: &mut Subscription, attempt: u64, index: u64, locks: &[(&'static str, u64)]) {
+    assert!(subscription.scan_started(attempt, START, index));
+    locks.iter().for_each(|(key, ts)| assert!(subscription.scan_lock(attempt, key.as_bytes(), Ts::new(*ts))));
+    assert!(subscription.scan_locks_done(attempt) && subscription.scan_finished(attempt));
+}
+
 #[test]
-fn memory_is_given_back_without_a_lie() {
-    // Pending: the older half of the queue goes, and with it the snapshots that are older.
-    let mut subscription = pending(&GapFlag::default());
-    subscription.request_scan(1);
-    for index in 1..=10 {
-        subscription.applied(index, index, &[put("k", 300), put("l", 400)]);
+fn what_is_forgotten_while_it_waits_is_in_the_snapshot_or_bounds_it() {
+    for (index, checkpoint) in [(3, 250), (10, 400)] {
+        let mut subscription = pending(&GapFlag::default());
+        subscription.request_scan(1);
+        for n in 1..=5 {
+            subscription.applied(n, n, &[put("k", 250 + n), put("l", 400)]);
+        }
+        subscription.applied(6, 10, &[gone("k"), put("l", 400)]);
+        let before = subscription.memory();
+        assert!(subscription.relieve() && subscription.relieve());
+        assert!(subscription.memory() <= before / 2);
+        scan(&mut subscription, 1, index, &[("l", 400)]);
+        let at_least = resolved(Ts::new(checkpoint), 10);
+        let Statement::Resolved { checkpoint: stated, .. } = subscription.state_at(BARRIER, Some(&confirmed())) else {
+            panic!("the attempt goes on")
+        };
+        assert!(stated >= Ts::new(checkpoint) && stated <= Ts::new(400), "{stated}, {at_least:?}");
+        assert_eq!(subscription.wants_scan(), index == 3, "a bound is looked at again");
     }
-    let before = subscription.memory();
-    assert!(subscription.relieve());
-    assert!(subscription.memory() <= before / 2);
-    subscription.scan_started(1, START, 3);
-    assert!(subscription.wants_scan(), "entries 4 and 5 are gone");
-    // Loading: what waits in the queue is needed, so it begins anew.
-    subscription.request_scan(2);
-    subscription.scan_started(2, START, SNAPSHOT);
-    subscription.applied(11, 11, &[put("k", 300)]);
-    assert!(subscription.relieve());
-    assert!(subscription.wants_scan() && subscription.memory() == 0);
-    // Observing: a lower bound is stated, and the locks are read anew.
+}
+
+#[test]
+fn locks_that_are_loaded_collapse_and_the_attempt_goes_on() {
+    // In the queue, while nothing is kept any more, in the snapshot: the oldest counts, wherever it is.
+    for (before, after, loaded) in [(250, 300, 350), (300, 250, 350), (300, 350, 250)] {
+        let mut subscription = pending(&GapFlag::default());
+        subscription.request_scan(1);
+        subscription.scan_started(1, START, SNAPSHOT);
+        subscription.applied(11, 11, &[put("k", before)]);
+        assert!(subscription.relieve() && subscription.memory() == 0);
+        subscription.applied(12, 12, &[put("l", after)]);
+        subscription.scan_lock(1, b"m", Ts::new(loaded));
+        assert_eq!((subscription.memory(), subscription.relieve()), (0, false), "nothing is kept any more");
+        assert!(subscription.scan_locks_done(1) && subscription.scan_finished(1));
+        assert_eq!(subscription.state_at(BARRIER, Some(&confirmed())), resolved(Ts::new(250), 12));
+        // Nothing was removed: the bound is the minimum, and reading the locks would not change it.
+        assert!(!subscription.wants_scan());
+    }
+}
+
+#[test]
+fn collapsed_locks_are_read_anew_when_that_can_help() {
     let mut subscription = observing(&GapFlag::default());
     subscription.applied(11, 11, &[put("k", 300), put("l", 400)]);
     assert!(subscription.relieve());
+    let told = Confirmed { applied_index: 11, ..confirmed() };
+    for _ in 0..50 {
+        assert_eq!(subscription.state_at(BARRIER, Some(&told)), resolved(Ts::new(300), 11));
+    }
+    assert!(!subscription.wants_scan(), "no lock was removed");
     subscription.applied(12, 12, &[gone("k")]);
-    assert_eq!(subscription.state_at(BARRIER, Some(&confirmed())), resolved(Ts::new(300), 12));
+    assert_eq!(subscription.state_at(BARRIER, Some(&told)), resolved(Ts::new(300), 12));
     assert!(subscription.wants_scan());
     assert!(!subscription.relieve(), "nothing is left to give");
+}
+
+#[test]
+fn a_large_transaction_among_small_ones_costs_few_looks() {
+    let big: Vec<[u8; 2]> = (0..100u8).map(|n| [b'b', n]).collect();
+    let mut subscription = pending(&GapFlag::default());
+    let (mut index, mut looks, mut barrier) = (SNAPSHOT, Vec::new(), 1000);
+    let mut oldest = Some(150);
+    for marker in 0..200u64 {
+        if subscription.wants_scan() {
+            subscription.request_scan(marker + 1);
+            looks.push(marker);
+            subscription.scan_started(marker + 1, START, index);
+            big.iter().for_each(|key| assert!(subscription.scan_lock(marker + 1, key, Ts::new(500))));
+            subscription.relieve();
+            if let Some(ts) = oldest {
+                subscription.scan_lock(marker + 1, b"o", Ts::new(ts));
+            }
+            subscription.scan_locks_done(marker + 1);
+            subscription.scan_finished(marker + 1);
+        }
+        // Small transactions come and go between any two markers.
+        (index, barrier) = (index + 2, barrier + 10);
+        subscription.applied(index - 1, index - 1, &[put("s", barrier), put("t", barrier)]);
+        subscription.applied(index, index, &[gone("s"), gone("t")]);
+        if marker == 20 {
+            oldest = None;
+            index += 1;
+            subscription.applied(index, index, &[gone("o")]);
+        }
+        let confirmed = Confirmed { applied_index: index, ..confirmed() };
+        let Statement::Resolved { checkpoint, .. } = subscription.state_at(Ts::new(barrier), Some(&confirmed)) else {
+            continue;
+        };
+        assert!(checkpoint == Ts::new(150) && marker <= 40 || checkpoint == Ts::new(500) && marker > 20, "{marker}");
+    }
+    assert!(looks.len() < 25 && looks.iter().any(|marker| (21..=40).contains(marker)), "{looks:?}");
+    assert!(looks.windows(2).all(|pair| pair[1] - pair[0] <= 17), "{looks:?}");
 }
 
 proptest! {

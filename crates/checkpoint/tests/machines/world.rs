@@ -188,7 +188,7 @@ impl World {
             58..=59 => self.publish(),
             60 if pick % 6 == 0 => self.split(pick as u8),
             61 if pick % 5 == 0 => self.change_leader(pick),
-            62 if pick % 4 == 0 => {
+            62 if pick % 2 == 0 => {
                 let relieved = self.subscription.as_mut().is_some_and(Subscription::relieve);
                 if relieved {
                     self.request_scan();
@@ -539,7 +539,8 @@ impl World {
         if !self.leading {
             self.lead();
         }
-        for _ in 0..8 {
+        // Locks that were forgotten are read anew after 16 markers at the latest.
+        for _ in 0..24 {
             self.applied = self.log.len() as u64;
             while self.told < self.applied {
                 self.tell(4, false);

@@ -556,7 +556,8 @@ impl World {
                 }
             }
         }
-        (0..12).any(|_| self.round())
+        // Locks that were forgotten are read anew after 16 markers at the latest.
+        (0..24).any(|_| self.round())
     }
 
     fn round(&mut self) -> bool {
