@@ -127,6 +127,9 @@ impl LockTracker {
 
     /// Forgets the locks outside of `range`.
     pub fn restrict(&mut self, range: &KeyRange) {
+        if let Some(collapsed) = &mut self.collapsed {
+            collapsed.removed += 1;
+        }
         let mut inside = self.locks.split_off(&range.start[..]);
         let mut outside = std::mem::take(&mut self.locks);
         if !range.end.is_empty() {
@@ -268,6 +271,8 @@ mod tests {
         let mut empty = LockTracker::new();
         empty.collapse();
         assert_eq!((empty.min_start_ts(), empty.may_have_risen()), (Some(Ts::MAX), false));
+        empty.restrict(&KeyRange::new("a", "b"));
+        assert!(empty.may_have_risen(), "the oldest may have been outside");
     }
 
     #[test]
