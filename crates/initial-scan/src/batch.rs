@@ -87,10 +87,12 @@ impl<T: Item> Batch<T> {
 
 /// Accounts for `bytes`; `None` if there is no room now.
 ///
-/// Half of the budget is enough for a record that is larger than that: it could wait forever otherwise.
+/// Half of the budget is enough for a record that is larger than that: it could wait forever otherwise. So could scans
+/// whose memory is a part of a whole that others use up: when scans have none at all, they may have this.
 fn acquire(memory: &MemoryBudget, bytes: usize) -> Option<Permit> {
     let asked = bytes.min(memory.limit() / 2);
-    let mut permit = memory.try_acquire(asked)?;
+    let first = || (memory.used() == 0).then(|| memory.force_acquire(asked));
+    let mut permit = memory.try_acquire(asked).or_else(first)?;
     if bytes > asked {
         permit.merge(memory.force_acquire(bytes - asked));
     }

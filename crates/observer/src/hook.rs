@@ -8,15 +8,21 @@ use crossbeam_channel::Receiver;
 use logtide_model::message::{AppliedBatch, Lead, ShardMessage};
 use logtide_model::planted::Bug;
 use logtide_model::{
-    ApplyBatch, KeyRange, LocalRegion, MemoryBudget, RaftObserver, Region, RegionChange, RegionId, Role, Task, Term,
+    ApplyBatch, KeyRange, LocalRegion, MemoryBudget, Permit, RaftObserver, Region, RegionChange, RegionId, Role, Task,
+    Term,
 };
 
 use crate::filter::{Filter, RegionHash};
-use crate::observations::Led;
+use crate::observations::{Led, Observation};
 use crate::shard::{Shard, measure};
 
 /// Bytes that a batch is accounted with besides its ops: the message in the queue and its share of a queue block.
 pub const BATCH_OVERHEAD: usize = 256;
+
+/// A region may have this many times as many bytes in flight as are left for all: the busier the store, the sooner the
+/// regions with the largest backlogs lose a batch, and those with small ones find room (dynamic thresholds, Choudhury and
+/// Hahne 1998, as in switches with shared memory). One region alone comes to 8/9 of the memory.
+const SHARE: usize = 8;
 
 /// What an [`Observer`] is made of.
 #[derive(Clone, Debug)]
@@ -32,7 +38,8 @@ pub struct ObserverConfig {
 pub struct ObserverStats {
     /// Regions observed now.
     pub observed_regions: usize,
-    /// Batches that found no memory (or no shard) and were dropped; each raised the gap flag of its region.
+    /// Batches that found no memory (or no shard) and were dropped; each raised the gap flag of its region. Under
+    /// pressure it is the region with the largest backlog that loses, since its catch-up is one for all that it lost.
     pub dropped_batches: u64,
     /// Changes past MVCC (range deletes, ingested files) in observed regions: passed on, but no log record holds them.
     pub skipped_ops: u64,
@@ -194,7 +201,7 @@ impl Inner {
         if size.past_mvcc > 0 {
             shard.skipped_ops.fetch_add(size.past_mvcc, Ordering::Relaxed);
         }
-        let sent = self.memory.try_acquire(BATCH_OVERHEAD + size.bytes).is_some_and(|permit| {
+        let sent = self.admit(on, BATCH_OVERHEAD + size.bytes).is_some_and(|permit| {
             shard.send(ShardMessage::Applied(AppliedBatch {
                 region_id: batch.region_id,
                 version: batch.epoch.version,
@@ -211,6 +218,18 @@ impl Inner {
         }
     }
 
+    /// Memory for a batch of a region, if there is some and the region does not have too much already.
+    #[inline]
+    fn admit(&self, on: &Observation, bytes: usize) -> Option<Permit> {
+        let room = self.memory.room();
+        let crowded = room < self.memory.limit() / 2;
+        // After a drop only a snapshot helps, and it will have this batch: while memory is short, it is lost for nothing.
+        if on.backlog.used().saturating_add(bytes) > room.saturating_mul(SHARE) || (crowded && on.gap.is_raised()) {
+            return None;
+        }
+        on.backlog.try_acquire(bytes)
+    }
+
     fn lead(&self, region: &Region, term: Term) {
         let hash = RegionHash::of(region.id);
         let shard = self.shard(hash);
@@ -219,7 +238,7 @@ impl Inner {
             return;
         }
         let left = bucket.get(&region.id).is_some_and(|slot| slot.has_left());
-        let gap = match bucket.entry(region.id).or_default().lead(term, &region.range) {
+        let gap = match bucket.entry(region.id).or_default().lead(term, &region.range, &self.memory) {
             Led::Stale => return,
             Led::Again(gap) | Led::NewTerm(gap) => gap,
             Led::Begun(gap) => {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use logtide_model::message::GapFlag;
-use logtide_model::{KeyRange, RegionId, Term};
+use logtide_model::{KeyRange, MemoryBudget, RegionId, Term};
 
 /// The regions of one bucket, behind one lock.
 pub(crate) type Bucket = HashMap<RegionId, Slot, BuildHasherDefault<IdHasher>>;
@@ -27,6 +27,8 @@ pub(crate) struct Observation {
     pub(crate) term: Term,
     pub(crate) gap: GapFlag,
     pub(crate) range: KeyRange,
+    /// What of the region is in flight: a part of the memory of all.
+    pub(crate) backlog: MemoryBudget,
 }
 
 /// What a leadership means for a slot.
@@ -58,7 +60,7 @@ impl Slot {
     }
 
     /// This store leads the region in `term`.
-    pub(crate) fn lead(&mut self, term: Term, range: &KeyRange) -> Led {
+    pub(crate) fn lead(&mut self, term: Term, range: &KeyRange, memory: &MemoryBudget) -> Led {
         if self.left.is_some_and(|left| term <= left) || self.on.as_ref().is_some_and(|on| term < on.term) {
             return Led::Stale;
         }
@@ -66,7 +68,8 @@ impl Slot {
             Some(on) if on.term == term => Led::Again(on.gap.clone()),
             on => {
                 let gap = GapFlag::default();
-                let new = Observation { term, gap: gap.clone(), range: range.clone() };
+                let backlog = memory.within(usize::MAX);
+                let new = Observation { term, gap: gap.clone(), range: range.clone(), backlog };
                 if on.replace(Box::new(new)).is_some() { Led::NewTerm(gap) } else { Led::Begun(gap) }
             }
         }
@@ -114,29 +117,32 @@ mod tests {
     fn an_old_listing_cannot_bring_back_a_leadership_that_ended() {
         let mut slot = Slot::default();
         assert!(!slot.leave(6));
-        assert!(matches!(slot.lead(5, &RANGE), Led::Stale));
-        assert!(matches!(slot.lead(6, &RANGE), Led::Stale), "stepped down within the term");
-        assert!(matches!(slot.lead(7, &RANGE), Led::Begun(_)));
+        assert!(matches!(slot.lead(5, &RANGE, &MemoryBudget::new(1)), Led::Stale));
+        assert!(matches!(slot.lead(6, &RANGE, &MemoryBudget::new(1)), Led::Stale), "stepped down within the term");
+        assert!(matches!(slot.lead(7, &RANGE, &MemoryBudget::new(1)), Led::Begun(_)));
     }
 
     #[test]
     fn the_end_of_an_older_term_does_not_end_a_newer_one() {
         let mut slot = Slot::default();
-        assert!(matches!(slot.lead(8, &RANGE), Led::Begun(_)));
+        assert!(matches!(slot.lead(8, &RANGE, &MemoryBudget::new(1)), Led::Begun(_)));
         assert!(!slot.leave(7) && slot.observation().is_some());
-        assert!(matches!(slot.lead(7, &RANGE), Led::Stale));
+        assert!(matches!(slot.lead(7, &RANGE, &MemoryBudget::new(1)), Led::Stale));
         assert!(slot.leave(8) && slot.observation().is_none());
     }
 
     #[test]
     fn one_term_has_one_flag_and_the_next_a_new_one() {
         let mut slot = Slot::default();
-        let Led::Begun(first) = slot.lead(1, &RANGE) else { panic!() };
-        let Led::Again(again) = slot.lead(1, &RANGE) else { panic!() };
-        let Led::NewTerm(second) = slot.lead(2, &RANGE) else { panic!() };
+        let Led::Begun(first) = slot.lead(1, &RANGE, &MemoryBudget::new(1)) else { panic!() };
+        let Led::Again(again) = slot.lead(1, &RANGE, &MemoryBudget::new(1)) else { panic!() };
+        let Led::NewTerm(second) = slot.lead(2, &RANGE, &MemoryBudget::new(1)) else { panic!() };
         first.raise();
         assert!(again.is_raised() && !second.is_raised());
         slot.off();
-        assert!(matches!(slot.lead(2, &RANGE), Led::Begun(_)), "no task wanted it: the same term may come back");
+        assert!(
+            matches!(slot.lead(2, &RANGE, &MemoryBudget::new(1)), Led::Begun(_)),
+            "no task wanted it: the same term may come back"
+        );
     }
 }

@@ -32,7 +32,7 @@ impl LockAccount {
 
     /// True if the budget is overdrawn.
     pub(crate) fn is_over(&self) -> bool {
-        self.budget.used() > self.budget.limit()
+        self.budget.is_over()
     }
 
     /// Bytes now.

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use logtide_model::mvcc::{LockKind, Write, WriteKind};
-use logtide_model::{Cf, Class, Diagnose, KeyRange, Ts, encode_raw_key};
+use logtide_model::{Cf, Class, Diagnose, KeyRange, MemoryBudget, Ts, encode_raw_key};
 
 use super::store::{Clock, Emitted, Store, key_at, scan, scanner, task};
 use crate::{RateLimiter, ReadCounter, ScanError, Scanner};
@@ -126,6 +126,18 @@ fn a_scan_that_waits_for_memory_holds_none() {
     });
     assert!(report.unwrap().memory_waits > 3);
     assert_eq!(emitted.entries.len(), 600);
+}
+
+#[test]
+fn scans_get_on_while_others_use_up_the_whole() {
+    let store = long_values(300, 1000);
+    let whole = MemoryBudget::new(50_000);
+    let scanner = Scanner { memory: whole.within(20_000), ..scanner(0, 5_000) };
+    let _others = whole.force_acquire(60_000);
+    let (emitted, waits) = slow_consumer(&scanner, &store);
+    assert_eq!(emitted.entries.len(), 600);
+    assert!(waits > 50, "{waits}");
+    assert!(scanner.memory.peak() <= 5_000, "one batch at a time, {}", scanner.memory.peak());
 }
 
 /// Sees to it that the scan has handed over all it had when it waits: two that wait for each other's memory would
