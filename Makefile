@@ -5,9 +5,9 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/logtide/target
 CARGO ?= cargo
 BIN = $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build demo demo-quick test fmt lint unit docs bench
+.PHONY: help setup build demo demo-quick test fmt lint unit docs bench test-storages
 help: ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: ## install what the build needs (Debian), or say what is missing
 	@.ci/setup
@@ -32,11 +32,21 @@ fmt:
 lint:
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 
-unit: ## every crate's tests
-	$(CARGO) test --locked --workspace --all-features
+unit: ## every crate's tests, with a real S3 server (moto) for those of the storages
+	.ci/servers/run moto $(CARGO) test --locked --workspace --all-features
 
 docs: ## rustdoc, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
 
 bench: ## the hook and the append path against their floors
 	$(CARGO) bench --locked -p logtide-benches
+
+STORAGES = moto azurite ceph s3s-fs gcs-fake
+
+test-storages: $(STORAGES:%=test-storage-%) ## the storage suites against every server, and MinIO where there is Go
+	@if command -v go >/dev/null; then $(MAKE) test-storage-minio; \
+	else echo "MinIO was not tested: this machine has no Go" >&2; fi
+
+test-storage-%: ## … against one: moto, azurite, ceph, s3s-fs (lies about create-if-absent), gcs-fake, minio
+	LOGTIDE_TEST_LONG=1 .ci/servers/run $* \
+	  $(CARGO) test --locked -p logtide-storage --all-features --test storages -- real_server faults server tls

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use logtide_model::{Class, Diagnose, ErrorCode};
 use thiserror::Error;
 
+use crate::trouble::{Trouble, cause, classify};
+
 /// Why a storage could not be opened, probed or claimed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -19,12 +21,32 @@ pub enum StorageError {
         reason: String,
     },
     /// A storage of a kind that is not compiled in.
-    #[error("cannot open '{url}': this build of logtide has local storage only, not '{scheme}'")]
+    #[error("cannot open '{url}': this build of logtide has no storage of the kind '{scheme}'")]
     NotInThisBuild {
         /// The URL without its query.
         url: String,
         /// Its scheme.
         scheme: String,
+    },
+    /// A parameter of a URL that cannot be used.
+    #[error("cannot use the parameter '{name}' of '{url}': {reason}")]
+    Parameter {
+        /// The URL without its parameters.
+        url: String,
+        /// Its name.
+        name: String,
+        /// Why not.
+        reason: String,
+        /// What to write instead.
+        remedy: String,
+    },
+    /// What a URL and the environment say does not make a storage.
+    #[error("cannot open '{url}': {reason}")]
+    Unopened {
+        /// The URL without secrets.
+        url: String,
+        /// What is missing or wrong.
+        reason: String,
     },
     /// Something else than a directory has that name.
     #[error("'{}' is not a directory", .0.display())]
@@ -88,14 +110,7 @@ pub enum StorageError {
 
 /// The error of the file system below an error of the object store, if there is one.
 fn io_kind(error: &object_store::Error) -> Option<io::ErrorKind> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(e) = cause {
-        if let Some(e) = e.downcast_ref::<io::Error>() {
-            return Some(e.kind());
-        }
-        cause = e.source();
-    }
-    None
+    cause::<io::Error>(error).map(io::Error::kind)
 }
 
 /// True if a storage does not offer an operation at all (a hard link, on some file systems).
@@ -124,8 +139,15 @@ impl Diagnose for StorageError {
 
     fn remedy(&self) -> String {
         match self {
-            StorageError::BadUrl { .. } => "write an absolute path (/backup/log) or local:///backup/log".to_owned(),
-            StorageError::NotInThisBuild { .. } => "use a local or mounted directory: local:///backup/log".to_owned(),
+            StorageError::BadUrl { .. } => "write an absolute path, or local:///dir, s3://bucket/prefix, gcs://bucket/prefix, azure://container/prefix"
+                    .to_owned(),
+            StorageError::NotInThisBuild { .. } => {
+                "build logtide with the features s3, gcs and azure of logtide-storage, or use local:///dir".to_owned()
+            }
+            StorageError::Parameter { remedy, .. } => remedy.clone(),
+            StorageError::Unopened { .. } => {
+                "check the parameters of the URL and the credentials in the environment of logtide".to_owned()
+            }
             StorageError::NotADirectory(path) => format!("move '{}' away or name another directory", path.display()),
             StorageError::MissingParent { parent, .. } => {
                 format!("check the spelling, mount what should be there, or `mkdir -p '{}'`", parent.display())
@@ -147,6 +169,9 @@ impl Diagnose for StorageError {
 }
 
 fn remedy_for(url: &str, source: &object_store::Error) -> String {
+    if !url.starts_with("local:") {
+        return remote_remedy(url, classify(source));
+    }
     match io_kind(source) {
         Some(io::ErrorKind::PermissionDenied) => {
             format!("let the user that runs logtide write to '{url}' (chown or chmod), or name another directory")
@@ -154,5 +179,21 @@ fn remedy_for(url: &str, source: &object_store::Error) -> String {
         Some(io::ErrorKind::ReadOnlyFilesystem) => format!("mount '{url}' writable, or name another directory"),
         Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => format!("make room in '{url}'"),
         _ => format!("check that '{url}' is there and can be written by the user that runs logtide"),
+    }
+}
+
+fn remote_remedy(url: &str, trouble: Trouble) -> String {
+    match trouble {
+        Trouble::Denied => {
+            format!("check the credentials for '{url}', and that they may put, get, list and delete below its prefix")
+        }
+        Trouble::RateLimited { .. } => format!("nothing, if it passes; else ask for a higher request rate for '{url}'"),
+        Trouble::Full => format!("raise the quota of '{url}', or make room"),
+        Trouble::NotFound | Trouble::Permanent => {
+            format!("check bucket, region and endpoint in '{url}'; logtide does not create buckets")
+        }
+        Trouble::Precondition | Trouble::Unavailable => {
+            format!("nothing, if it passes; else check that this machine can reach '{url}'")
+        }
     }
 }

@@ -10,7 +10,7 @@ use logtide_model::{Incarnation, TaskName, Ts};
 use serde::{Deserialize, Serialize};
 
 pub use crate::backupmeta::BackupMetaHead;
-use crate::{Storage, StorageError};
+use crate::{OWN_PREFIX, Storage, StorageError};
 
 /// Who owns the prefix, as JSON.
 pub const IDENTITY_OBJECT: &str = "v1/logtide/identity.json";
@@ -126,7 +126,15 @@ async fn stranger(storage: &Storage, identity: &Identity) -> Result<Option<Strin
     }
     // `br log start` writes it before the stores begin: then it is this task's.
     let ours = BackupMetaHead::of_log(identity.cluster_id, identity.start_ts);
-    Ok(read_backupmeta(storage).await?.filter(|head| *head != ours).map(describe_meta))
+    if let Some(head) = read_backupmeta(storage).await?.filter(|head| *head != ours) {
+        return Ok(Some(describe_meta(head)));
+    }
+    Ok(storage.first_name(|name| !may_be_there(name)).await?.map(|object| format!("something else ('{object}')")))
+}
+
+/// What may stand in a prefix before it is claimed: what `br` prepares, and what other stores are probing with.
+fn may_be_there(object: &str) -> bool {
+    object == BACKUPMETA_OBJECT || object == LOCK_OBJECT || object.starts_with(&format!("{OWN_PREFIX}/probe/"))
 }
 
 fn describe_meta(head: BackupMetaHead) -> String {

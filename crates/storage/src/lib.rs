@@ -6,16 +6,33 @@
 //!
 //! Objects that are logtide's alone live below [`OWN_PREFIX`]; no reader of the format looks there.
 
+#[cfg(feature = "azure")]
+mod azure;
 mod backupmeta;
 mod checkpoint;
+#[cfg(feature = "remote")]
+mod connector;
 mod durable;
 mod error;
+#[cfg(feature = "gcs")]
+mod gcs;
 mod identity;
 mod location;
 mod object;
 mod open;
+#[cfg_attr(not(feature = "remote"), allow(dead_code, reason = "remote storages alone use all of it"))]
+mod parameters;
 mod probe;
+#[cfg(feature = "remote")]
+mod remote;
+#[cfg_attr(not(feature = "remote"), allow(dead_code, reason = "remote storages alone use all of it"))]
+mod remote_url;
+#[cfg(feature = "s3")]
+mod s3;
+#[cfg_attr(not(feature = "remote"), allow(dead_code, reason = "remote storages alone use all of it"))]
+mod trouble;
 
+use std::fmt;
 use std::sync::Arc;
 
 use object_store::ObjectStore;
@@ -24,17 +41,24 @@ pub use checkpoint::{CheckpointWriter, read_checkpoint};
 pub use error::StorageError;
 pub use identity::{BACKUPMETA_OBJECT, BackupMetaHead, IDENTITY_OBJECT, Identity, LOCK_OBJECT, claim};
 pub use identity::{read_backupmeta, read_identity};
-pub use open::open;
-pub use probe::{Capabilities, probe};
+pub use open::{open, redacted, task_url};
+pub use probe::{Capabilities, CreateIfAbsent, probe};
+pub use trouble::{Trouble, classify};
 
 /// Below this, objects are logtide's own and no part of the log.
 pub const OWN_PREFIX: &str = "v1/logtide";
 
 /// An open storage. Objects are addressed relative to the prefix that its URL names.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Storage {
     /// Where the objects are.
     pub store: Arc<dyn ObjectStore>,
     /// The canonical URL, without credentials: the same storage has the same one, however it was written.
     pub url: String,
+}
+
+impl fmt::Debug for Storage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Storage({})", self.url)
+    }
 }

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use url::Url;
 
 use crate::StorageError;
-
-/// Schemes of storages that `br` knows and that come with "flush to any storage".
-const REMOTE: &[&str] = &["s3", "ks3", "oss", "gcs", "gs", "azure", "azblob", "az"];
+use crate::remote_url::{Kind, RemoteUrl};
 
 /// Where a storage is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +14,8 @@ pub(crate) enum Location {
     Local(PathBuf),
     /// Memory of this process, by name.
     Memory(String),
+    /// A bucket of a server.
+    Remote(RemoteUrl),
 }
 
 impl Location {
@@ -30,9 +30,8 @@ impl Location {
         match scheme.to_ascii_lowercase().as_str() {
             "local" | "file" => local(given, rest),
             "memory" => memory(given, rest),
-            other if REMOTE.contains(&other) => {
-                Err(StorageError::NotInThisBuild { url: without_query(given), scheme: other.to_owned() })
-            }
+            other if Kind::of_scheme(other).is_some() => RemoteUrl::parse(given, other, rest).map(Location::Remote),
+            "ks3" | "oss" => Err(bad(given, "write s3:// with the endpoint of its S3 interface and provider=…")),
             _ if !rest.starts_with("//") => Err(bad(given, "it is neither a URL nor an absolute path")),
             other => Err(bad(given, &format!("there is no storage of the kind '{other}'"))),
         }
@@ -65,17 +64,20 @@ fn memory(given: &str, rest: &str) -> Result<Location, StorageError> {
     if good { Ok(Location::Memory(name.to_owned())) } else { Err(bad(given, "write memory://NAME")) }
 }
 
-fn bad(given: &str, reason: &str) -> StorageError {
+pub(crate) fn bad(given: &str, reason: &str) -> StorageError {
     StorageError::BadUrl { url: without_query(given), reason: reason.to_owned() }
 }
 
 /// Credentials come in the query or before an `@`: errors must not repeat them.
-fn without_query(given: &str) -> String {
+pub(crate) fn without_query(given: &str) -> String {
     let head = given.split(['?', '#']).next().unwrap_or_default();
     match head.split_once("://") {
         Some((scheme, rest)) => {
             let (host, path) = rest.split_once('/').map_or((rest, None), |(h, p)| (h, Some(p)));
-            let host = host.rsplit('@').next().unwrap_or_default();
+            if host.contains(['@', ':']) {
+                // A secret key may hold slashes: what stands before the last `@` goes.
+                return format!("{scheme}://{}", rest.rsplit('@').next().unwrap_or_default());
+            }
             path.map_or_else(|| format!("{scheme}://{host}"), |p| format!("{scheme}://{host}/{p}"))
         }
         None => head.to_owned(),
@@ -129,16 +131,10 @@ mod tests {
     }
 
     #[test]
-    fn remote_storages_are_known_and_refused_without_their_secrets() {
-        for given in [
-            "s3://bucket/pre?access-key=AK&secret-access-key=SK",
-            "gcs://bucket/pre?credentials-file=SK",
-            "azure://AK:SK@bucket/pre",
-        ] {
-            let error = Location::parse(given).unwrap_err();
-            assert!(matches!(error, StorageError::NotInThisBuild { .. }), "{error}");
-            let text = error.to_string();
-            assert!(!text.contains("SK") && text.contains("bucket/pre"), "{text}");
+    fn other_schemes_of_br_are_told_how_to_come_in() {
+        for given in ["ks3://b/p?access-key=SK", "oss://b/p"] {
+            let text = Location::parse(given).unwrap_err().to_string();
+            assert!(text.contains("write s3://") && !text.contains("SK"), "{text}");
         }
     }
 }

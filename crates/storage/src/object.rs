@@ -80,4 +80,15 @@ impl Storage {
         names.sort_unstable();
         Ok(names)
     }
+    /// The first object, as the storage lists them, whose name is wanted. It stops there, however much follows.
+    pub(crate) async fn first_name(&self, wanted: impl Fn(&str) -> bool) -> Result<Option<String>, StorageError> {
+        use futures::TryStreamExt;
+        let mut listed = self.store.list(None);
+        while let Some(meta) = listed.try_next().await.map_err(|e| self.failed("list", "", e))? {
+            if wanted(meta.location.as_ref()) {
+                return Ok(Some(meta.location.to_string()));
+            }
+        }
+        Ok(None)
+    }
 }

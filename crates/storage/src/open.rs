@@ -9,7 +9,7 @@ use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
 use crate::durable::DurableLocal;
-use crate::location::{Location, local_url};
+use crate::location::{Location, local_url, without_query};
 use crate::{Storage, StorageError};
 
 /// The memory storages of this process live as long as it does: a node that restarts in a test finds its objects.
@@ -21,13 +21,15 @@ static MEMORY: LazyLock<Mutex<BTreeMap<String, Arc<InMemory>>>> = LazyLock::new(
 /// |---|---|
 /// | `local:///dir`, `file:///dir`, `/dir` | a directory; the last component is created by the first write |
 /// | `memory://name` | memory of this process (for tests); the same name is the same storage |
-/// | `s3://…`, `gcs://…`, `azure://…` | refused: not in this build |
+/// | `s3://bucket/prefix?…` | S3 and what speaks its protocol |
+/// | `gcs://bucket/prefix?…`, `gs://…` | Google Cloud Storage |
+/// | `azure://container/prefix?…`, `azblob://…` | Azure Blob Storage |
 ///
 /// It does not write, so that a backup can be read from where writing is not allowed: [`crate::probe`] finds out
 /// whether it can be written.
 ///
 /// # Errors
-/// [`StorageError::BadUrl`], [`StorageError::NotInThisBuild`], [`StorageError::NotADirectory`],
+/// [`StorageError::BadUrl`], [`StorageError::Parameter`], [`StorageError::NotInThisBuild`], [`StorageError::Unopened`], [`StorageError::NotADirectory`],
 /// [`StorageError::MissingParent`], [`StorageError::Directory`].
 pub fn open(url: &str) -> Result<Storage, StorageError> {
     match Location::parse(url)? {
@@ -42,6 +44,29 @@ pub fn open(url: &str) -> Result<Storage, StorageError> {
             let store: Arc<dyn ObjectStore> = all.entry(name).or_default().clone();
             Ok(Storage { store, url })
         }
+        Location::Remote(remote) => remote.open(),
+    }
+}
+
+/// The canonical URL *with* the credentials that it was given: what the record of a task holds, so that every node can
+/// open it. Not for logs, status or errors: those show [`redacted`] or [`Storage::url`].
+///
+/// # Errors
+/// As [`open`], without opening it.
+pub fn task_url(url: &str) -> Result<String, StorageError> {
+    match Location::parse(url)? {
+        Location::Local(path) => local_url(&resolve(&path)?),
+        Location::Memory(name) => Ok(format!("memory://{name}")),
+        Location::Remote(remote) => Ok(remote.parameters.whole(true)),
+    }
+}
+
+/// A storage's URL as it may be shown: without credentials. Of a URL that cannot be read, all parameters go.
+pub fn redacted(url: &str) -> String {
+    match Location::parse(url) {
+        Ok(Location::Remote(remote)) => remote.shown(),
+        Ok(_) => url.to_owned(),
+        Err(_) => without_query(url),
     }
 }
 

@@ -58,6 +58,8 @@ async fn a_prefix_that_br_prepared_for_this_task_is_taken() {
     let theirs = BackupMeta { cluster_id: 7, start_version: 100, br_version: "v8".into(), ..Default::default() };
     put(&storage, BACKUPMETA_OBJECT, theirs.encode_to_vec()).await;
     put(&storage, LOCK_OBJECT, "br").await;
+    // Another store of the task is probing.
+    put(&storage, "v1/logtide/probe/00-put", "probe").await;
     claim(&storage, &identity(7, "pitr", 1)).await.unwrap();
     assert_eq!(get(&storage, BACKUPMETA_OBJECT).await, theirs.encode_to_vec());
     assert_eq!(get(&storage, LOCK_OBJECT).await, "br");
@@ -71,6 +73,8 @@ async fn strangers_are_named() {
         ("full", BACKUPMETA_OBJECT, full.encode_to_vec(), "a full backup of cluster 9 at 55"),
         ("log", BACKUPMETA_OBJECT, foreign.encode_to_vec(), "a log backup of cluster 9 from 100 on"),
         ("meta", "v1/backupmeta/x.meta", vec![1], "v1/backupmeta/x.meta"),
+        ("other", "photos/1.jpg", vec![1], "something else ('photos/1.jpg')"),
+        ("data", "v1/20261121/10/1/1-x.log", vec![1], "something else ('v1/20261121/10/1/1-x.log')"),
         ("ts", "v1/global_checkpoint/4.ts", vec![1], "v1/global_checkpoint/4.ts"),
     ] {
         let storage = open(&format!("memory://stranger-{name}")).unwrap();
