@@ -2,7 +2,6 @@
 
 use object_store::path::Path;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
-use url::Url;
 
 use crate::location::bad;
 use crate::parameters::{Known, Parameters};
@@ -115,10 +114,10 @@ impl RemoteUrl {
 
     /// An endpoint as it was given: scheme, host, and perhaps port and path.
     #[cfg(feature = "remote")]
-    pub(crate) fn endpoint(&self, endpoint: &str) -> Result<Url, StorageError> {
+    pub(crate) fn endpoint(&self, endpoint: &str) -> Result<url::Url, StorageError> {
         let bad =
             |reason: &str| self.parameters.bad("endpoint", reason, "write scheme and host: endpoint=https://host:port");
-        let url = Url::parse(endpoint).map_err(|e| bad(&format!("it is no URL: {e}")))?;
+        let url = url::Url::parse(endpoint).map_err(|e| bad(&format!("it is no URL: {e}")))?;
         let good = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
         if good && url.host().is_some() && url.query().is_none() && url.fragment().is_none() {
             Ok(url)
