@@ -15,6 +15,7 @@ mod coordinator;
 mod digest;
 mod history;
 mod host;
+mod planted;
 mod schedule;
 mod simulate;
 mod storage;
@@ -23,7 +24,8 @@ mod workload;
 mod world;
 
 pub use history::History;
+pub use planted::{Find, hunt};
 pub use schedule::{STEPS, Schedule, Step};
-pub use simulate::{Outcome, shrink, simulate};
+pub use simulate::{Outcome, shrink, simulate, simulate_and_tell};
 pub use violation::Violation;
 pub use world::{Counts, World};

@@ -19,8 +19,13 @@ pub struct Outcome {
 
 /// Executes a schedule to its end, or to the first violation.
 pub fn simulate(schedule: &Schedule) -> Outcome {
+    simulate_and_tell(schedule, &mut |_, _, _| {})
+}
+
+/// As [`simulate`]; `tell` is called after every step that found nothing.
+pub fn simulate_and_tell(schedule: &Schedule, tell: &mut dyn FnMut(usize, Step, &World)) -> Outcome {
     let mut at = 0;
-    let run = catch_unwind(AssertUnwindSafe(|| execute(schedule, &mut at)));
+    let run = catch_unwind(AssertUnwindSafe(|| execute(schedule, &mut at, tell)));
     run.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
@@ -29,19 +34,21 @@ pub fn simulate(schedule: &Schedule) -> Outcome {
     })
 }
 
-fn execute(schedule: &Schedule, at: &mut usize) -> Outcome {
+fn execute(schedule: &Schedule, at: &mut usize, tell: &mut dyn FnMut(usize, Step, &World)) -> Outcome {
     let mut world = match World::new(schedule.seed) {
         Ok(world) => world,
         Err(violation) => return Outcome { counts: Counts::default(), digest: 0, found: Some((0, violation)) },
     };
-    let steps = || -> Result<(), Violation> {
+    let mut steps = || -> Result<(), Violation> {
         for (n, step) in schedule.steps.iter().enumerate() {
             *at = n;
             world.step(*step)?;
+            tell(n, *step, &world);
         }
         *at = schedule.steps.len();
         world.finish()
-    }();
+    };
+    let steps = steps();
     Outcome { counts: world.counts(), digest: world.digest(), found: steps.err().map(|violation| (*at, violation)) }
 }
 

@@ -35,7 +35,7 @@ impl World {
             self.run(u64::from(n));
             self.run(u64::from(n) << 32);
             self.observe()?;
-            if present.is_none() && self.scripts.len() == 0 {
+            if present.is_none() && self.scripts.is_empty() {
                 present = self.cluster.pd().tso().ok();
             }
             if present.is_some_and(|present| self.task.checkpoint >= present) && self.storage_says(present)? {

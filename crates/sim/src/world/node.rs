@@ -43,7 +43,7 @@ impl SimNode {
 
     /// Lets time pass for what is asynchronous.
     pub(crate) fn pass(&mut self, ms: u64) {
-        self.runtime.block_on(tokio::time::sleep(Duration::from_millis(ms)));
+        self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(ms)).await });
     }
 }
 

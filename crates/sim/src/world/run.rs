@@ -48,7 +48,7 @@ impl World {
         if rng.random_bool(0.8) {
             let ended = self.scripts.poll_all();
             ended.iter().for_each(|(id, outcome)| self.ended(*id, outcome));
-        } else if self.scripts.len() > 0 {
+        } else if !self.scripts.is_empty() {
             let n = rng.random_range(0..self.scripts.len());
             if let Some((id, outcome)) = self.scripts.poll(n) {
                 self.ended(id, &outcome);
