@@ -157,6 +157,19 @@ fn a_client_cut_off_with_its_leader_finds_its_way_back() {
 }
 
 #[test]
+fn a_leader_that_was_hinted_at_and_is_none_is_forgotten() {
+    let mut world = World::new(1, &[]);
+    let (region, leader) = world.leader_of("a");
+    let others: Vec<StoreId> = (1..=3).filter(|s| *s != leader).collect();
+    world.cluster.stop_store(others[1]);
+    for hint in others {
+        world.client.0.leaders.borrow_mut().insert(region, hint);
+        committed(&world.txn(plan(TxnKind::Optimistic2pc, Ending::Commit, &["a"], "v")));
+        assert_ne!(world.client.target(b"a").store, hint);
+    }
+}
+
+#[test]
 fn a_missing_timestamp_service_is_waited_for_but_not_for_ever() {
     let mut world = World::new(1, &[]);
     world.cluster.pd().set_tso_available(false);

@@ -144,14 +144,19 @@ fn who_commits_too_late_was_rolled_back_by_whoever_met_its_locks() {
 #[test]
 fn a_reader_pushes_a_commit_above_itself() {
     let mut world = world();
-    let id = world.start(plan(TxnKind::Optimistic2pc, Ending::CommitLater(300), &KEYS, "v"));
+    let id = world.start(plan(TxnKind::Optimistic2pc, Ending::CommitLater(220), &KEYS, "v"));
     for _ in 0..200 {
         assert_eq!(world.scripts.poll_all(), []);
         world.turn();
     }
-    // A time from which its next ts would be too old.
-    let ahead = Ts::compose(world.cluster.pd().now_ms() + 2, 0);
+    // So far ahead that the first commit ts that it gets is too old; yet it will be reached while it tries.
+    let ahead = Ts::compose(world.cluster.pd().now_ms() + 100, 0);
     assert_eq!(world.get_at("p", ahead), None);
+    for _ in 0..60 {
+        world.over.extend(world.scripts.poll_all());
+        world.turn();
+    }
+    assert!(world.cluster.pd().now_ms() < ahead.physical_ms() && world.over.is_empty(), "it has tried in vain");
     world.run_until(|w| w.over.contains_key(&id));
     assert!(committed(&world.over[&id]) > ahead);
     assert_eq!(world.get_at("p", ahead), None);
