@@ -80,6 +80,19 @@ fn what_is_abandoned_is_rolled_back_unless_its_prewrite_commits_it() {
 }
 
 #[test]
+fn small_batches_make_several_raft_entries() {
+    let entries = |batch| {
+        let mut world = World::new(1, &[]);
+        let (_, leader) = world.leader_of("a");
+        let applied = |world: &World| world.cluster.stats().stores[&leader].applied_entries;
+        let before = applied(&world);
+        world.txn(TxnPlan { batch, ..plan(TxnKind::Optimistic2pc, Ending::Abandon, &KEYS, "v") });
+        applied(&world) - before
+    };
+    assert_eq!([1, 2, 4, 5, 0].map(entries), [5, 3, 2, 1, 5]);
+}
+
+#[test]
 fn one_pc_in_one_region_is_over_at_once_however_it_ends() {
     for ending in [Ending::Commit, Ending::CommitPrimaryOnly, Ending::Abandon] {
         let mut world = world();
