@@ -1,9 +1,10 @@
 //! zstd, one frame per logical file.
 
+use std::cell::RefCell;
 use std::io::Cursor;
 
 use logtide_model::Compression;
-use zstd::zstd_safe;
+use zstd::zstd_safe::{self, DCtx};
 
 use crate::{FileFault, FormatError};
 
@@ -66,6 +67,11 @@ const FIRST_RATIO: usize = 8;
 /// What zstd returns for an output buffer that is too small (`zstd_errors.h`: 70, stable; errors are negated).
 const DESTINATION_TOO_SMALL: usize = 70_usize.wrapping_neg();
 
+thread_local! {
+    /// zstd's working memory (about 100 KiB), kept: for a small file, setting it up takes longer than decompressing.
+    static DECOMPRESSION: RefCell<Option<DCtx<'static>>> = RefCell::new(DCtx::try_create());
+}
+
 /// The content of the one zstd frame that `stored` is, which must be `length` bytes. The buffer grows with what really
 /// comes out, never above `length`.
 pub(crate) fn decompress(stored: &[u8], length: usize) -> Result<Vec<u8>, FileFault> {
@@ -77,7 +83,11 @@ pub(crate) fn decompress(stored: &[u8], length: usize) -> Result<Vec<u8>, FileFa
     let mut capacity = length.min(stored.len().saturating_mul(FIRST_RATIO));
     loop {
         let mut plain = Vec::with_capacity(capacity);
-        match zstd_safe::decompress(&mut plain, stored) {
+        let done = DECOMPRESSION.with_borrow_mut(|kept| match kept {
+            Some(context) => context.decompress(&mut plain, stored),
+            None => zstd_safe::decompress(&mut plain, stored),
+        });
+        match done {
             Ok(_) if plain.len() == length => return Ok(plain),
             Ok(found) => return Err(FileFault::PlainLength { declared: length as u64, found: found as u64 }),
             // The frame really holds more, so that a larger buffer is justified.
