@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use logtide_checkpoint::{Commit, Publish};
-use logtide_model::PublishError;
+use logtide_format::{encode_head, head_path};
+use logtide_model::{Publication, PublishError};
 
 use crate::in_flight::{Closed, Core, Job};
-use crate::retry::seed;
+use crate::retry::{Lost, seed};
 use crate::upload::Stop;
 use crate::{FlushEvent, Flushed, ObjectKind};
 
@@ -50,7 +51,9 @@ impl Core {
         job.took.wait_turn = began.duration_since(job.uploaded);
         if let Some(metadata) = &job.plan.metadata {
             let stop = self.stop_of(generation);
-            if self.store(metadata, ObjectKind::Metadata, &job.spools, &stop).await.is_err() {
+            if self.store(metadata, ObjectKind::Metadata, &job.spools, &stop).await.is_err()
+                || self.name_head(&metadata.path, &job.publication, &stop).await.is_err()
+            {
                 return self.free(commit.value);
             }
         }
@@ -61,6 +64,13 @@ impl Core {
             // Discarded in the meantime: its facts must not be published.
             Err(job) => self.free(job),
         }
+    }
+
+    /// Makes the metadata object the one that the boot's head names. Only then may anything rest on it: a reader who
+    /// finds the head without the object knows that it is lost.
+    async fn name_head(&self, metadata: &str, of: &Publication, stop: &Stop) -> Result<(), Lost> {
+        let head = head_path(of.store_id, of.boot);
+        self.uploader.overwrite(&head, &encode_head(metadata), stop, &|event| self.tell(event)).await
     }
 
     async fn publish(&self, mut publish: Publish<Job>) {

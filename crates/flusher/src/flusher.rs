@@ -58,10 +58,10 @@ impl Flusher {
         let (reply, answer) = oneshot::channel();
         let mut state = self.core.lock();
         match state.accept(&generation) {
-            Ok(uploading) => {
+            Ok(accepted) => {
                 state.replies.insert(generation.generation, reply);
                 drop(state);
-                self.core.runtime.spawn(self.core.clone().upload(uploading, generation));
+                self.core.runtime.spawn(self.core.clone().upload(accepted, generation));
             }
             // Nobody has to listen.
             Err(e) => drop(reply.send(Err(e))),

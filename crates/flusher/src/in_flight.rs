@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use futures::StreamExt;
 use logtide_checkpoint::{Generations, Uploading};
+use logtide_format::Previous;
 use logtide_model::{Incarnation, Permit, Publication, Publisher, StoreId, TaskName};
 use logtide_temp_file::SealedSpool;
 use object_store::ObjectStore;
@@ -13,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinError;
 
-use crate::plan::{ObjectPlan, Plan};
+use crate::plan::{ObjectPlan, Plan, as_previous};
 use crate::retry::Lost;
 use crate::upload::{Stop, Upload, Uploader};
 use crate::{FlushConfig, FlushError, FlushEvent, Flushed, ObjectKind, SealedGeneration, StageTimes};
@@ -42,6 +43,14 @@ pub(crate) struct State {
     pub(crate) lost: Option<(u64, String)>,
     closed: Option<Closed>,
     pub(crate) cut_off: bool,
+    /// The last submitted generation that has a metadata object.
+    previous: Option<Previous>,
+}
+
+/// The right to upload a generation, and what its metadata object says of the one before.
+pub(crate) struct Accepted {
+    uploading: Uploading,
+    previous: Option<Previous>,
 }
 
 #[derive(Clone, Copy)]
@@ -77,7 +86,7 @@ pub(crate) struct Job {
 }
 
 impl State {
-    pub(crate) fn accept(&mut self, generation: &SealedGeneration) -> Result<Uploading, FlushError> {
+    pub(crate) fn accept(&mut self, generation: &SealedGeneration) -> Result<Accepted, FlushError> {
         let source = Source {
             task: generation.task.name.clone(),
             incarnation: generation.task.incarnation,
@@ -94,7 +103,10 @@ impl State {
             let reason = "it comes from another task, store or boot than those before".to_owned();
             return Err(FlushError::Refused { generation: generation.generation, reason });
         }
-        self.generations.sealed(generation.generation).map_err(FlushError::refused)
+        let uploading = self.generations.sealed(generation.generation).map_err(FlushError::refused)?;
+        let previous = self.previous;
+        self.previous = as_previous(generation).or(previous);
+        Ok(Accepted { uploading, previous })
     }
 }
 
@@ -128,18 +140,19 @@ impl Core {
     }
 
     /// Plans and uploads a generation, and queues it for the committer.
-    pub(crate) async fn upload(self: Arc<Self>, uploading: Uploading, generation: SealedGeneration) {
+    pub(crate) async fn upload(self: Arc<Self>, accepted: Accepted, generation: SealedGeneration) {
+        let Accepted { uploading, previous } = accepted;
         // If it is discarded, whoever stopped or poisoned it told those who wait.
-        let Ok(job) = self.upload_data(generation).await else { return };
+        let Ok(job) = self.upload_data(generation, previous).await else { return };
         let left = self.lock().generations.uploaded(uploading, job);
         self.turn.notify_one();
         left.unwrap_or_else(|job| self.free(job));
     }
 
-    async fn upload_data(&self, generation: SealedGeneration) -> Result<Job, Discarded> {
+    async fn upload_data(&self, generation: SealedGeneration, previous: Option<Previous>) -> Result<Job, Discarded> {
         let submitted = Instant::now();
         let number = generation.generation;
-        let mut job = self.plan(generation, submitted).await?;
+        let mut job = self.plan(generation, previous, submitted).await?;
         let began = Instant::now();
         let (objects, bytes) = (job.plan.data.len(), job.plan.data_bytes());
         self.tell(FlushEvent::Uploading { generation: number, objects, bytes });
@@ -158,12 +171,17 @@ impl Core {
         Ok(job)
     }
 
-    async fn plan(&self, mut generation: SealedGeneration, submitted: Instant) -> Result<Job, Discarded> {
+    async fn plan(
+        &self,
+        mut generation: SealedGeneration,
+        previous: Option<Previous>,
+        submitted: Instant,
+    ) -> Result<Job, Discarded> {
         let began = Instant::now();
         let publication = Arc::new(generation.take_publication());
         let limit = self.uploader.config.file_size_limit;
         // Tens of thousands of blocks take a while.
-        let planned = self.offload(move || (Plan::new(&generation, limit), generation.spools));
+        let planned = self.offload(move || (Plan::new(&generation, previous, limit), generation.spools));
         let (plan, spools) = match planned.await {
             Ok(planned) => planned,
             Err(e) => return Err(self.poison(publication.generation, e.to_string())),

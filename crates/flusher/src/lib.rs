@@ -10,7 +10,9 @@
 //!    follow from (store, boot, generation, index), all bytes from the spool: whatever is repeated later is the same name
 //!    with the same bytes (I5).
 //! 2. **Upload** the data objects, several at once, several generations at once, within [`FlushConfig::upload_memory`].
-//! 3. **Commit**: the metadata object, strictly in the order of generations.
+//! 3. **Commit**: the metadata object, strictly in the order of generations, and the *head* that names it as the newest of
+//!    the boot: with the predecessor that each name tells, a reader can see that no metadata object is gone. The head is
+//!    the one object that is overwritten; whichever of its puts comes last, it names an object that was durable.
 //! 4. **Publish** the facts, strictly after the commit of this generation and of all earlier ones (I1).
 //! 5. **Free** the spool.
 //!

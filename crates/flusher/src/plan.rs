@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use logtide_format::{
-    LogicalFile, MetaName, ObjectTag, data_file_info, data_path, encode_metadata, group, metadata, proto,
+    LogicalFile, MetaLink, MetaName, ObjectTag, Previous, content_crc, data_file_info, data_path, encode_metadata,
+    group, metadata, proto,
 };
 use logtide_model::Ts;
 use logtide_temp_file::{SealedFile, SealedSpool};
@@ -67,8 +68,9 @@ impl Piece {
 }
 
 impl Plan {
-    /// Plans the objects of a generation. A data object is closed once it has `limit` bytes.
-    pub(crate) fn new(generation: &SealedGeneration, limit: u64) -> Plan {
+    /// Plans the objects of a generation; `previous` is the one before that has a metadata object. A data object is
+    /// closed once it has `limit` bytes.
+    pub(crate) fn new(generation: &SealedGeneration, previous: Option<Previous>, limit: u64) -> Plan {
         let tag = ObjectTag { boot: generation.boot, generation: generation.generation };
         let mut data = Vec::new();
         let mut groups = Vec::new();
@@ -78,7 +80,7 @@ impl Plan {
             data.push(object);
             groups.push(group);
         }
-        let metadata = (!groups.is_empty()).then(|| metadata_object(generation, tag, groups));
+        let metadata = (!groups.is_empty()).then(|| metadata_object(generation, tag, previous, groups));
         Plan { data, metadata }
     }
 
@@ -168,11 +170,24 @@ fn logical_file(generation: &SealedGeneration, block: &SealedFile, stored_length
     }
 }
 
-fn metadata_object(generation: &SealedGeneration, tag: ObjectTag, groups: Vec<proto::DataFileGroup>) -> ObjectPlan {
+fn metadata_object(
+    generation: &SealedGeneration,
+    tag: ObjectTag,
+    previous: Option<Previous>,
+    groups: Vec<proto::DataFileGroup>,
+) -> ObjectPlan {
     let message = metadata(generation.store_id, groups, generation.resolved_ts);
     let bytes = Bytes::from(encode_metadata(&message));
-    let path = MetaName::of(&message, generation.flush_ts, Some(tag)).path();
+    let link = MetaLink { crc: content_crc(&bytes), previous };
+    let path = MetaName::of(&message, generation.flush_ts, Some(tag)).linked_path(&link);
     ObjectPlan { path, bytes: bytes.len() as u64, pieces: vec![Piece::Memory(bytes)] }
+}
+
+/// How the next generation names this one; `None` if it has no data, and so no metadata object.
+pub(crate) fn as_previous(generation: &SealedGeneration) -> Option<Previous> {
+    let files = || generation.spools.iter().flat_map(|spool| &spool.files).map(|file| &file.summary);
+    let (min_ts, max_ts) = (files().map(|f| f.min_ts).min()?, files().map(|f| f.max_ts).max()?);
+    Some(Previous { generation: generation.generation, min_ts, max_ts })
 }
 
 fn file_of<'a>(spools: &'a [SealedSpool], block: &BlockId) -> &'a SealedFile {

@@ -4,9 +4,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use logtide_model::planted::Bug;
+use object_store::path::Path;
+use object_store::{ObjectStoreExt, PutPayload};
 
 use crate::FlushEvent;
-use crate::upload::{Failure, Tries, Upload, Uploader};
+use crate::upload::{Failure, Stop, Tries, Upload, Uploader};
 
 /// A block that cannot be read so often in a row is lost.
 const READ_TRIES: u32 = 3;
@@ -48,14 +50,39 @@ impl Uploader {
             let next = self.config.backoff.delay(tries.failures, seed);
             let (generation, what) = (upload.stop.generation, upload.object.path.clone());
             tell(FlushEvent::Retrying { generation, what, error, failures: tries.failures, next });
-            self.wait(upload, next).await?;
+            self.wait(upload.stop, next).await?;
         }
     }
 
-    async fn wait(&self, upload: &Upload<'_>, next: Duration) -> Result<(), Lost> {
+    /// Puts a small object over whatever is there, for ever.
+    pub(crate) async fn overwrite(
+        &self,
+        path: &str,
+        content: &[u8],
+        stop: &Stop,
+        tell: &(dyn Fn(FlushEvent) + Sync),
+    ) -> Result<(), Lost> {
+        let (seed, location) = (seed(path), Path::from(path));
+        let mut failures = 0u32;
+        loop {
+            let put = self.store.put(&location, PutPayload::from(content.to_vec()));
+            let error = match self.patiently(stop, failures, put).await {
+                Ok(_) => return Ok(()),
+                Err(Failure::Stopped) => return Err(Lost::Stopped),
+                Err(Failure::Again(cause) | Failure::Unreadable(cause) | Failure::Different(cause)) => cause,
+                Err(Failure::Store(e)) => e.to_string(),
+            };
+            failures = failures.saturating_add(1);
+            let next = self.config.backoff.delay(failures, seed);
+            tell(FlushEvent::Retrying { generation: stop.generation, what: path.to_owned(), error, failures, next });
+            self.wait(stop, next).await?;
+        }
+    }
+
+    async fn wait(&self, stop: &Stop, next: Duration) -> Result<(), Lost> {
         tokio::select! {
             biased;
-            () = upload.stop.stopped() => Err(Lost::Stopped),
+            () = stop.stopped() => Err(Lost::Stopped),
             () = tokio::time::sleep(next) => Ok(()),
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Event records ([`encode_record`], [`Records`]), logical files and their facts ([`FileKey`], [`summarize`],
 //! [`DataFile`], [`open_file`]), compression ([`Compressor`]), protobuf metadata ([`proto`], [`encode_metadata`],
-//! [`decode_metadata`]), object names ([`MetaName`], [`data_path`], [`checkpoint_path`]) and checkpoints. The layout is
-//! TiKV's and TiDB's (`reference/log-backup-format.md` §1–3), byte for byte. No IO, no clock, no randomness.
+//! [`decode_metadata`]), object names ([`MetaName`], [`data_path`], [`checkpoint_path`]) and checkpoints; our own additions,
+//! which others pass over ([`MetaLink`], [`head_path`]). The layout is TiKV's and TiDB's (`reference/log-backup-format.md` §1–3), byte for byte. No IO, no clock, no randomness.
 //!
 //! Decoders never panic, and never allocate more than the bytes that they are given can justify.
 
@@ -11,6 +11,7 @@ mod checkpoint;
 mod compress;
 mod error;
 mod file;
+mod head;
 mod info;
 mod key;
 mod metadata;
@@ -25,12 +26,13 @@ pub use checkpoint::{decode_checkpoint, encode_checkpoint};
 pub use compress::Compressor;
 pub use error::{FileFault, FormatError, NameFault};
 pub use file::{DataFile, MAX_FILE_LENGTH, MAX_ZSTD_RATIO};
+pub use head::{HEAD_PREFIX, decode_head, encode_head, head_path};
 pub use info::{LogicalFile, RegionNote, data_file_info, group, metadata};
 pub use key::{EntryKind, FileKey};
 pub use metadata::{decode_metadata, encode_metadata, first_gap};
 pub use name::{
-    CHECKPOINT_PREFIX, FLAG_NO_GROUPS, FLAG_NO_SCHEMA, METADATA_PREFIX, MetaName, NameForm, ObjectTag, TAG_BOOT_BITS,
-    TAG_GENERATION_BITS, checkpoint_path, data_path,
+    CHECKPOINT_PREFIX, FLAG_NO_GROUPS, FLAG_NO_SCHEMA, METADATA_PREFIX, MetaLink, MetaName, NameForm, ObjectTag,
+    Previous, TAG_BOOT_BITS, TAG_GENERATION_BITS, checkpoint_path, content_crc, data_path,
 };
 pub use open::open_file;
 pub use record::{Record, RecordError, RecordFault, Records, encode_record, record_len};

@@ -95,6 +95,27 @@ pub enum RestoreError {
     /// A metadata or checkpoint object is damaged.
     #[error("a metadata object cannot be read, and what it lists is not known")]
     Metadata(#[source] Box<FormatError>),
+    /// A metadata object is not there, though another object says that it was.
+    #[error(
+        "{storage}: the metadata object of generation {generation} of store {store} (boot {boot}) is gone: {named_by} \
+         says that it was written, with records from {min_ts} to {max_ts}; which keys are lost is not known"
+    )]
+    LostMetadata {
+        /// The storage.
+        storage: String,
+        /// The store that wrote it.
+        store: u64,
+        /// The boot epoch of the store.
+        boot: u64,
+        /// The generation; its name holds `b{boot}g{generation}` in 16 hexadecimal digits each.
+        generation: u64,
+        /// Smallest ts of its records.
+        min_ts: Ts,
+        /// Largest ts of its records.
+        max_ts: Ts,
+        /// What says so.
+        named_by: String,
+    },
     /// A metadata object contradicts itself or its name: something of it is lost or changed.
     #[error("{object} is damaged, and what it lists is not known: {field} is {found}, {declared} is declared")]
     Contradiction {
@@ -237,7 +258,7 @@ impl Diagnose for RestoreError {
             E::TargetInUse { .. } => ErrorCode::TargetInUse,
             E::Identity(e) => e.code(),
             E::Damaged { source, .. } | E::Metadata(source) => source.code(),
-            E::Missing { .. } | E::Storage { .. } | E::Local { .. } => ErrorCode::Io,
+            E::Missing { .. } | E::LostMetadata { .. } | E::Storage { .. } | E::Local { .. } => ErrorCode::Io,
             E::Sink { .. } | E::Engine { .. } | E::Output(_) => ErrorCode::Io,
             E::Contradiction { .. } | E::BadRecord { .. } | E::BadData { .. } => ErrorCode::MalformedMetadata,
             E::MissingValue { .. } | E::AmbiguousValue { .. } | E::Conflict { .. } | E::Malformed { .. } => {
@@ -255,7 +276,8 @@ impl Diagnose for RestoreError {
             E::NoCheckpoint { .. } | E::Storage { .. } => Class::Retry,
             E::Identity(e) => e.class(),
             E::Damaged { source, .. } | E::Metadata(source) => source.class(),
-            E::Missing { .. } | E::Contradiction { .. } | E::BadRecord { .. } | E::BadData { .. } => Class::Corrupt,
+            E::Missing { .. } | E::LostMetadata { .. } | E::Contradiction { .. } => Class::Corrupt,
+            E::BadRecord { .. } | E::BadData { .. } => Class::Corrupt,
             E::MissingValue { .. } | E::AmbiguousValue { .. } | E::Conflict { .. } | E::Malformed { .. } => {
                 Class::Corrupt
             }
@@ -278,6 +300,10 @@ impl Diagnose for RestoreError {
             E::Identity(e) => e.remedy(),
             E::Migrated { .. } => "restore it with the tool that wrote the migrations (br restore point)".into(),
             E::Memory { needed, .. } => format!("raise the memory of the restore to at least {needed} bytes"),
+            E::LostMetadata { generation, boot, store, min_ts, .. } => format!(
+                "bring the object whose name has store {store:016X} and b{boot:016X}g{generation:016X} back from a copy of \
+                 the storage, or restore a ts below {min_ts}"
+            ),
             E::Missing { .. } | E::Damaged { .. } | E::Metadata(_) | E::Contradiction { .. } => {
                 "bring the object back from a copy of the storage, or leave its keys or timestamps out of the restore"
                     .into()

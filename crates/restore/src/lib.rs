@@ -12,6 +12,7 @@
 //! Bytes of the backup are `format`'s, the storage is `storage`'s. RocksDB is behind the feature `rocksdb` (on by
 //! default); nothing else needs it.
 
+mod chain;
 mod error;
 mod fetch;
 mod join;

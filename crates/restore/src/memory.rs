@@ -8,6 +8,7 @@ use logtide_model::{MemoryBudget, Permit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::meter::joined;
+use crate::sort::Runs;
 use crate::{RestoreError, RestoreOptions};
 
 /// The least memory that a restore works in.
@@ -88,6 +89,12 @@ impl Means {
             temp_dir: options.temp_dir.clone().unwrap_or_else(|| temp_dir.to_owned()),
             inline: options.threads == Some(0),
         }
+    }
+
+    /// Sorted runs in temporary files.
+    pub(crate) fn runs(&self) -> Runs {
+        let Shares { fan_in, window, .. } = self.shares;
+        Runs::new(self.temp_dir.clone(), fan_in, window, self.budget.clone())
     }
 
     /// Does work that blocks or takes a processor: on a thread made for that, or here.

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use futures::{TryStreamExt, future};
-use logtide_format::{METADATA_PREFIX, MetaName, NameForm, decode_metadata, proto};
+use logtide_format::{METADATA_PREFIX, MetaLink, MetaName, NameForm, ObjectTag, content_crc, decode_metadata, proto};
 use logtide_model::{KeyRange, Ts};
 use logtide_storage::Storage;
 use object_store::{ObjectMeta, ObjectStoreExt};
 
+use crate::chain::Chain;
 use crate::log_info::{self, LogInfo, bounds, list, refuse_migrations};
 use crate::memory::{Gate, Held, Means};
 use crate::meter::Meter;
@@ -50,7 +51,8 @@ impl Plan {
 ///
 /// # Errors
 /// [`RestoreError::NoCheckpoint`], [`RestoreError::TsOutOfRange`], [`RestoreError::Migrated`]; a metadata object that
-/// is damaged ([`RestoreError::Damaged`]) or contradicts its name ([`RestoreError::Contradiction`]);
+/// is damaged ([`RestoreError::Metadata`]), contradicts its name ([`RestoreError::Contradiction`]) or is gone
+/// ([`RestoreError::LostMetadata`]);
 /// [`RestoreError::Storage`], [`RestoreError::Local`].
 pub async fn plan_restore(
     storage: &Storage,
@@ -71,7 +73,10 @@ pub(crate) async fn plan_within(
     refuse_migrations(storage).await?;
     let mut window = Window::new(log.start_ts, upto, options.range.clone().unwrap_or(KeyRange::ALL));
     let listed;
-    (window.values_from, listed) = survey(storage, &window).await?;
+    let mut chain = Chain::new(means);
+    chain.heads(storage).await?;
+    (window.values_from, listed) = survey(storage, &window, &mut chain).await?;
+    chain.check(storage, &window).await?;
     let (meter, io) = (Meter::default(), |e| local(&means.temp_dir, e));
     let mut planner = Planner::new(window.clone(), listed, &means.temp_dir);
     let work = fill(storage, &window, means, &meter, &mut planner);
@@ -96,12 +101,15 @@ fn restored_ts(log: &LogInfo, asked: Option<Ts>) -> Result<Ts, RestoreError> {
 }
 
 /// How far back values can lie, from the names of all metadata objects, and how many there are.
-async fn survey(storage: &Storage, window: &Window) -> Result<(Ts, u64), RestoreError> {
+async fn survey(storage: &Storage, window: &Window, chain: &mut Chain<'_>) -> Result<(Ts, u64), RestoreError> {
     let (mut oldest, mut listed) = (Ts::MAX, 0);
     let mut all = list(storage, METADATA_PREFIX);
     while let Some(meta) = all.try_next().await? {
         match name_of(&meta)? {
-            Name::Tells(name) => oldest = window.values_from(&name).map_or(oldest, |ts| oldest.min(ts)),
+            Name::Tells(name) => {
+                oldest = window.values_from(&name).map_or(oldest, |ts| oldest.min(ts));
+                chain.saw(meta.location.as_ref(), &name)?;
+            }
             Name::Opaque => oldest = Ts::ZERO,
             Name::NoMetadata => continue,
         }
@@ -170,9 +178,23 @@ async fn read(
     let held = gate.pass(meta.size * DECODED, || format!("metadata object {object}")).await?;
     let failed = |e| log_info::unreadable(storage, object, e);
     let bytes = storage.store.get(&meta.location).await.map_err(failed)?.bytes().await.map_err(failed)?;
+    check_crc(object, &bytes)?;
     let metadata = decode_metadata(object, &bytes)?;
     check(object, name.as_ref(), &bytes, &metadata).map_err(|fault| fault.of(object))?;
     Ok((object.to_owned(), meta.size, metadata, held))
+}
+
+/// Every byte that is used is verified first (I10): where the name tells a checksum, by that.
+fn check_crc(object: &str, bytes: &[u8]) -> Result<(), RestoreError> {
+    let Some(link) = MetaLink::parse(object)? else { return Ok(()) };
+    let (found, declared) = (content_crc(bytes), link.crc);
+    if found == declared {
+        return Ok(());
+    }
+    let of = MetaName::parse(object)?;
+    let ObjectTag { boot, generation } = of.tag.unwrap_or(ObjectTag { boot: 0, generation: 0 });
+    let field = format!("the checksum (store {}, boot {boot}, generation {generation})", of.store_id);
+    Err(RestoreError::Contradiction { object: object.to_owned(), field, found, declared })
 }
 
 pub(crate) fn plan_error(dir: &Path, error: PlanError) -> RestoreError {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::fetch::{fetch, spill};
 use crate::join::{DEFAULTS, Join, Scratch, WRITES};
-use crate::memory::{MIN_MEMORY, Means, Shares};
+use crate::memory::{MIN_MEMORY, Means};
 use crate::meter::{Meter, join_all};
 use crate::planning::plan_within;
 use crate::sort::{Merge, RunSet, Runs, Sorter};
@@ -106,8 +106,7 @@ struct Parts<P: SinkPart> {
 
 impl Restore<'_> {
     fn runs(&self) -> Arc<Runs> {
-        let Shares { fan_in, window, .. } = self.means.shares;
-        Arc::new(Runs::new(self.means.temp_dir.clone(), fan_in, window, self.means.budget.clone()))
+        Arc::new(self.means.runs())
     }
 
     async fn run<S: Sink>(&self, mut sink: S) -> Result<(S, Merged<S::Part>), RestoreError> {

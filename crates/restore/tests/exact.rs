@@ -121,7 +121,7 @@ fn a_key_range_is_restored_exactly() {
 }
 
 /// One store, no tags, plain blocks of any size.
-const PLAIN: Style = Style { compression: Compression::None, block: 100, object: 100, tags: true };
+const PLAIN: Style = Style { compression: Compression::None, block: 100, object: 100, tags: true, links: true };
 
 fn entry(cf: Cf, kind: EntryKind, raw: &[u8], ts: u64, value: Vec<u8>) -> Entry {
     Entry { region: 1, version: 1, cf, kind, key: versioned(raw, ts), value }

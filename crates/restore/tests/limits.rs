@@ -220,7 +220,7 @@ fn memory_is_the_flag_whatever_the_amount_of_data() {
     let storage = memory_storage();
     begin(&storage, 1);
     checkpoint(&storage, 1, 1 << 40);
-    let style = Style { compression: Compression::None, block: 200, object: 1000, tags: true };
+    let style = Style { compression: Compression::None, block: 200, object: 1000, tags: true, links: false };
     let dir = tempfile::tempdir().unwrap();
     let mut want = lab::State::new();
     for (round, generations) in [0u64..2, 2..10].into_iter().enumerate() {

@@ -9,7 +9,8 @@ use futures::TryStreamExt;
 use logtide_checkpoint::Backoff;
 use logtide_flusher::{FlushConfig, FlushError, FlushEvent, Flushed, Flusher, SealedGeneration};
 use logtide_format::{
-    DataFile, EntryKind, FileKey, METADATA_PREFIX, MetaName, Records, RegionNote, decode_metadata, open_file,
+    DataFile, EntryKind, FileKey, HEAD_PREFIX, METADATA_PREFIX, MetaLink, MetaName, Records, RegionNote, content_crc,
+    decode_metadata, open_file,
 };
 use logtide_model::mvcc::{Write, WriteKind};
 use logtide_model::{
@@ -138,11 +139,11 @@ pub(crate) fn content_of<'a>(events: impl IntoIterator<Item = &'a Event>) -> Con
     content
 }
 
-/// All objects by name.
+/// All objects by name, but for heads.
 pub(crate) async fn objects(store: &dyn ObjectStore) -> BTreeMap<String, bytes::Bytes> {
     let listed: Vec<_> = store.list(None).try_collect().await.unwrap();
     let mut objects = BTreeMap::new();
-    for meta in listed {
+    for meta in listed.into_iter().filter(|meta| !meta.location.as_ref().starts_with(HEAD_PREFIX)) {
         let bytes = store.get(&meta.location).await.unwrap().bytes().await.unwrap();
         objects.insert(meta.location.to_string(), bytes);
     }
@@ -163,6 +164,7 @@ pub(crate) fn read_back(all: &BTreeMap<String, bytes::Bytes>, number: u64, seen:
         seen.push(path.clone());
         let metadata = decode_metadata(path, bytes).unwrap();
         assert_eq!(name, MetaName::of(&metadata, name.flush_ts, name.tag), "name and content agree");
+        assert_eq!(MetaLink::parse(path).unwrap().unwrap().crc, content_crc(bytes));
         for group in &metadata.file_groups {
             let object = all.get(&group.path).unwrap_or_else(|| panic!("{} is missing", group.path));
             assert_eq!(object.len() as u64, group.length);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use logtide_format::{METADATA_PREFIX, MetaName, decode_metadata};
+use logtide_format::{HEAD_PREFIX, METADATA_PREFIX, MetaLink, MetaName, decode_head, decode_metadata};
 use logtide_model::{Cf, Ts};
 use proptest::prelude::*;
 use tokio::sync::Semaphore;
@@ -21,7 +21,7 @@ fn generation_of(path: &str) -> u64 {
 fn check_order(log: &[Entry], with_data: &BTreeSet<u64>) {
     let mut durable: BTreeMap<&str, &Bytes> = BTreeMap::new();
     let mut committed = BTreeSet::new();
-    let mut published = 0;
+    let (mut published, mut head) = (0, 0);
     for entry in log {
         match entry {
             Entry::Tried(path) if path.starts_with(METADATA_PREFIX) => {
@@ -29,6 +29,11 @@ fn check_order(log: &[Entry], with_data: &BTreeSet<u64>) {
                 assert!(earlier.clone().all(|g| committed.contains(g)), "{path} was put before {earlier:?}");
             }
             Entry::Tried(_) => {}
+            Entry::Durable(path, bytes) if path.starts_with(HEAD_PREFIX) => {
+                let (metadata, name) = decode_head(path, bytes).unwrap();
+                assert!(durable.contains_key(&metadata[..]), "the head names {metadata}, which is not there");
+                head = name.tag.unwrap().generation;
+            }
             Entry::Durable(path, bytes) => {
                 if let Some(before) = durable.insert(path, bytes) {
                     assert_eq!(before, bytes, "{path} was put with other bytes");
@@ -37,7 +42,16 @@ fn check_order(log: &[Entry], with_data: &BTreeSet<u64>) {
                     for group in decode_metadata(path, bytes).unwrap().file_groups {
                         assert!(durable.contains_key(&group.path[..]), "{path} came before {}", group.path);
                     }
-                    committed.insert(generation_of(path));
+                    let number = generation_of(path);
+                    let previous = MetaLink::parse(path).unwrap().unwrap().previous;
+                    assert_eq!(previous.map(|p| p.generation), with_data.range(..number).next_back().copied());
+                    let named = durable.keys().map(|path| (path, MetaName::parse(path)));
+                    for (path, name) in named.filter_map(|(path, name)| Some((path, name.ok()?))) {
+                        let bounds = previous.map(|p| (p.min_ts, p.max_ts));
+                        let is_it = previous.is_some_and(|p| name.tag.unwrap().generation == p.generation);
+                        assert!(!is_it || bounds == Some((name.min_ts, name.max_ts)), "{path}: {bounds:?}");
+                    }
+                    committed.insert(number);
                 }
             }
             Entry::Published(publication) => {
@@ -45,6 +59,8 @@ fn check_order(log: &[Entry], with_data: &BTreeSet<u64>) {
                 assert!(number == published || number == published + 1, "{number} after {published}");
                 let missing: Vec<_> = with_data.range(..=number).filter(|g| !committed.contains(g)).collect();
                 assert!(missing.is_empty(), "{number} was published before the metadata of {missing:?}");
+                let newest = with_data.range(..=number).next_back().copied().unwrap_or(0);
+                assert!(head >= newest, "{number} was published while the head names {head}, not {newest}");
                 assert_eq!(publication.facts[0].checkpoint, Ts::new(number * 1000), "facts travel in the generation");
                 published = number;
             }

@@ -104,12 +104,12 @@ impl NameForm {
     }
 }
 
-fn bad_name(name: &str, fault: NameFault) -> FormatError {
+pub(super) fn bad_name(name: &str, fault: NameFault) -> FormatError {
     FormatError::BadName { name: name.to_owned(), fault }
 }
 
 /// 16 hexadecimal digits, either case.
-fn hex16(digits: &str) -> Option<u64> {
+pub(super) fn hex16(digits: &str) -> Option<u64> {
     let good = digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit());
     good.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }
@@ -130,7 +130,7 @@ fn tagged_head(stem: &str) -> Option<(u64, u64, &str)> {
 }
 
 /// Bytes of a tag and its value.
-const SEGMENT: usize = 17;
+pub(super) const SEGMENT: usize = 17;
 
 fn tagged(flush_ts: u64, store_id: u64, mut tags: &str) -> Result<MetaName, NameFault> {
     let mut seen: Vec<(char, u64)> = Vec::new();

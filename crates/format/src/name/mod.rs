@@ -1,9 +1,11 @@
 //! Object names (`reference/log-backup-format.md` §1).
 
 mod data;
+mod link;
 mod meta;
 
 pub use data::{TAG_BOOT_BITS, TAG_GENERATION_BITS, data_path};
+pub use link::{MetaLink, Previous, content_crc};
 pub use meta::{FLAG_NO_GROUPS, FLAG_NO_SCHEMA, MetaName, NameForm};
 
 /// Where metadata objects are.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use logtide_format::{
-    Compressor, EntryKind, FileKey, LogicalFile, MetaName, ObjectTag, RegionNote, checkpoint_path, data_file_info,
-    data_path, encode_checkpoint, encode_metadata, encode_record, group, metadata, summarize,
+    Compressor, EntryKind, FileKey, LogicalFile, MetaLink, MetaName, ObjectTag, Previous, RegionNote, checkpoint_path,
+    content_crc, data_file_info, data_path, encode_checkpoint, encode_head, encode_metadata, encode_record, group,
+    head_path, metadata, summarize,
 };
 use logtide_model::{Cf, Compression, Incarnation, KeyRange, RegionEpoch, TaskName, Ts};
 use logtide_storage::{Identity, Storage, claim};
@@ -74,6 +75,8 @@ pub(crate) struct Style {
     pub(crate) object: usize,
     /// False for a store that writes no tags, like TiKV.
     pub(crate) tags: bool,
+    /// True for a store that says which metadata object comes before another.
+    pub(crate) links: bool,
 }
 
 /// Writes one generation: returns the paths of data objects and of the metadata object.
@@ -115,10 +118,28 @@ pub(crate) fn flush(
         }
     }
     let meta = metadata(store, groups, Ts::new(flush_ts));
-    let name = MetaName::of(&meta, Ts::new(flush_ts), style.tags.then_some(tag)).path();
-    put(storage, &name, encode_metadata(&meta));
-    written.push(name);
+    let bytes = encode_metadata(&meta);
+    let name = MetaName::of(&meta, Ts::new(flush_ts), style.tags.then_some(tag));
+    let path = if style.links {
+        name.linked_path(&MetaLink { crc: content_crc(&bytes), previous: previous(storage, store, tag) })
+    } else {
+        name.path()
+    };
+    put(storage, &path, bytes);
+    if style.links {
+        put(storage, &head_path(store, tag.boot), encode_head(&path));
+    }
+    written.push(path);
     written
+}
+
+/// The last metadata object of the boot.
+fn previous(storage: &Storage, store: u64, tag: ObjectTag) -> Option<Previous> {
+    let names = paths(storage, ".meta").into_iter().filter_map(|path| MetaName::parse(&path).ok());
+    let of_boot =
+        names.filter_map(|name| name.tag.filter(|of| name.store_id == store && of.boot == tag.boot).zip(Some(name)));
+    let before = of_boot.filter(|(of, _)| of.generation < tag.generation).max_by_key(|(of, _)| of.generation);
+    before.map(|(of, name)| Previous { generation: of.generation, min_ts: name.min_ts, max_ts: name.max_ts })
 }
 
 fn min_ts(files: &[(LogicalFile, Vec<u8>)]) -> Ts {

@@ -83,12 +83,14 @@ impl Cluster {
         let mut random = Random(seed);
         let n = 3 + random.below(12);
         let keys = (0..n).map(|i| raw_key(&mut random, i)).collect::<BTreeSet<_>>().into_iter().collect();
-        let style = Style {
+        let mut style = Style {
             compression: if random.chance(50) { Compression::Zstd } else { Compression::None },
             block: 1 + random.below(12),
             object: 1 + random.below(20) as usize,
             tags: random.chance(70),
+            links: false,
         };
+        style.links = style.tags && seed.is_multiple_of(2);
         let (start, checkpoint) = (0, 0);
         let (versions, seen, storage) = (BTreeMap::new(), BTreeMap::new(), memory_storage());
         Cluster {
