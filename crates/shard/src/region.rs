@@ -41,6 +41,8 @@ impl LedRegion {
             && task.overlaps(&self.region.range)
         {
             let subscription = Subscription::new(self.region.clone(), self.term, self.gap.clone());
+            // There is one in nearly all regions, and a list that grows by itself begins with room for four.
+            self.followers.reserve_exact(1);
             self.followers.insert(at, Follower::new(task, subscription));
         }
     }

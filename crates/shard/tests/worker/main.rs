@@ -4,6 +4,7 @@
 
 mod fixture;
 mod history;
+mod lives;
 mod memory;
 mod poison;
 mod raft;
