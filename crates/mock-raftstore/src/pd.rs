@@ -11,6 +11,8 @@ use bytes::Bytes;
 use logtide_model::{HostError, KeyRange, Region, RegionEpoch, RegionId, StoreId, Term, Ts, encode_raw_key};
 use parking_lot::{Condvar, Mutex};
 
+use crate::raftstore::{PeerMeta, RegionMeta};
+
 /// Where the placement driver has the time from.
 pub trait Clock: Send + Sync {
     /// Milliseconds since the Unix epoch.
@@ -79,6 +81,7 @@ struct State {
 
 struct Entry {
     region: Region,
+    peers: Vec<PeerMeta>,
     leader: StoreId,
     term: Term,
 }
@@ -133,7 +136,8 @@ impl Pd {
     }
 
     /// Takes in what a store says about a region's shape. Older versions are ignored.
-    pub(crate) fn report_region(&self, region: &Region, likely_leader: StoreId) {
+    pub(crate) fn report_region(&self, meta: &RegionMeta, likely_leader: StoreId) {
+        let RegionMeta { region, peers } = meta;
         let mut state = self.0.state.lock();
         if state.regions.get(&region.id).is_some_and(|e| e.region.epoch >= region.epoch) {
             return;
@@ -146,14 +150,14 @@ impl Pd {
         }
         by_start.insert(region.range.start.clone(), region.id);
         let (leader, term) = regions.get(&region.id).map_or((likely_leader, 0), |e| (e.leader, e.term));
-        regions.insert(region.id, Entry { region: region.clone(), leader, term });
+        regions.insert(region.id, Entry { region: region.clone(), peers: peers.clone(), leader, term });
         self.0.changed.notify_all();
     }
 
     /// Takes in that a store leads a region.
-    pub(crate) fn report_leader(&self, region: &Region, term: Term, leader: StoreId) {
-        self.report_region(region, leader);
-        if let Some(entry) = self.0.state.lock().regions.get_mut(&region.id)
+    pub(crate) fn report_leader(&self, meta: &RegionMeta, term: Term, leader: StoreId) {
+        self.report_region(meta, leader);
+        if let Some(entry) = self.0.state.lock().regions.get_mut(&meta.region.id)
             && entry.term <= term
         {
             (entry.term, entry.leader) = (term, leader);
@@ -180,6 +184,22 @@ impl Pd {
     /// A region by its id, and who seems to lead it; both may be outdated.
     pub fn region(&self, region_id: RegionId) -> Option<(Region, StoreId)> {
         self.0.state.lock().regions.get(&region_id).map(|e| (e.region.clone(), e.leader))
+    }
+
+    /// The stores that have a peer of a region, ascending; it may be outdated.
+    pub fn peer_stores(&self, region_id: RegionId) -> Vec<StoreId> {
+        let state = self.0.state.lock();
+        let peers = state.regions.get(&region_id).map(|e| &e.peers[..]).unwrap_or_default();
+        let mut stores: Vec<_> = peers.iter().map(|p| p.store_id).collect();
+        stores.sort_unstable();
+        stores
+    }
+
+    /// True if a region, as it is now, has lost a peer that it had in the given shape.
+    pub(crate) fn has_removed(&self, region: &Region, peer_id: u64) -> bool {
+        let state = self.0.state.lock();
+        let now = state.regions.get(&region.id);
+        now.is_some_and(|e| e.region.epoch.conf_ver > region.epoch.conf_ver && e.peers.iter().all(|p| p.id != peer_id))
     }
 
     /// All regions in the order of their ranges, with who seems to lead them, and in which term (0: never told).
@@ -241,6 +261,11 @@ mod tests {
         Region { id, epoch: RegionEpoch { conf_ver: 1, version }, range: KeyRange::new(start, end) }
     }
 
+    fn meta(region: Region) -> RegionMeta {
+        let peers = vec![PeerMeta { id: 100 + region.id, store_id: 2 }, PeerMeta { id: 200 + region.id, store_id: 1 }];
+        RegionMeta { region, peers }
+    }
+
     #[test]
     fn timestamps_go_up_though_the_clock_goes_back() {
         let clock = ManualClock::new(1000);
@@ -259,14 +284,29 @@ mod tests {
     #[test]
     fn the_directory_follows_the_newest_shape() {
         let pd = Pd::new(Arc::new(ManualClock::new(1)));
-        pd.report_region(&region(1, 1, "", ""), 1);
-        pd.report_leader(&region(1, 2, "", "m"), 7, 2);
-        pd.report_region(&region(2, 2, "m", ""), 2);
-        pd.report_region(&region(1, 1, "", ""), 3);
+        pd.report_region(&meta(region(1, 1, "", "")), 1);
+        pd.report_leader(&meta(region(1, 2, "", "m")), 7, 2);
+        pd.report_region(&meta(region(2, 2, "m", "")), 2);
+        pd.report_region(&meta(region(1, 1, "", "")), 3);
         assert_eq!(pd.locate(b"a"), (region(1, 2, "", "m"), 2));
         assert_eq!(pd.locate(b"m"), (region(2, 2, "m", ""), 2));
-        pd.report_leader(&region(1, 2, "", "m"), 6, 3);
+        pd.report_leader(&meta(region(1, 2, "", "m")), 6, 3);
         assert_eq!(pd.locate(b"a").1, 2, "an older term must not win");
+    }
+
+    #[test]
+    fn a_peer_is_removed_when_a_later_shape_does_not_have_it() {
+        let pd = Pd::new(Arc::new(ManualClock::new(1)));
+        let first = meta(region(1, 1, "", ""));
+        assert!(!pd.has_removed(&first.region, 101), "nothing is known");
+        pd.report_region(&first, 1);
+        assert_eq!(pd.peer_stores(1), [1, 2]);
+        assert!(!pd.has_removed(&first.region, 300), "a peer that is yet to come");
+        let mut later = first.clone();
+        later.region.epoch.conf_ver += 1;
+        later.peers.remove(0);
+        pd.report_region(&later, 1);
+        assert!(pd.has_removed(&first.region, 101) && !pd.has_removed(&first.region, 201));
     }
 
     #[test]

@@ -37,8 +37,11 @@ pub enum Driver {
 pub struct ClusterConfig {
     /// Which cluster it is. Default: 1.
     pub cluster_id: u64,
-    /// How many stores; their ids begin at 1. Every region has a peer on each. Default: 3.
+    /// How many stores; their ids begin at 1. Default: 3.
     pub stores: usize,
+    /// Peers that a new region of a new cluster has, in turn on all stores; a split leaves the members as they are. Default:
+    /// `None`, that is one on every store.
+    pub replicas: Option<usize>,
     /// Where data is kept.
     pub engine: EngineKind,
     /// Who drives.
@@ -80,6 +83,7 @@ impl ClusterConfig {
         ClusterConfig {
             cluster_id: 1,
             stores: 3,
+            replicas: None,
             engine: EngineKind::Memory,
             driver,
             dir: PathBuf::new(),
@@ -103,6 +107,15 @@ impl ClusterConfig {
     #[cfg(feature = "rocksdb")]
     pub(crate) fn store_dir(&self, store: StoreId) -> PathBuf {
         self.dir.join(format!("store-{store}"))
+    }
+
+    /// The stores of the `n`th of the first regions, ascending.
+    pub(crate) fn members(&self, n: usize) -> Vec<StoreId> {
+        let all: Vec<StoreId> = self.store_ids().collect();
+        let replicas = self.replicas.unwrap_or(all.len()).clamp(1, all.len());
+        let mut members: Vec<_> = all.iter().cycle().skip(n % all.len()).take(replicas).copied().collect();
+        members.sort_unstable();
+        members
     }
 
     /// The ranges of the first regions.

@@ -24,7 +24,7 @@ pub use steps::{Steps, Ticket};
 use crate::engine::MemoryEngine;
 use crate::files::Files;
 use crate::pd::Pd;
-use crate::raftstore::{Action, Done, Proposal, SplitChild, StoreMessage, StoreShared, region_snapshot};
+use crate::raftstore::{Action, Done, PeerMeta, Proposal, SplitChild, StoreMessage, StoreShared, region_snapshot};
 use crate::rpc::{KvRpc, RegionError};
 use crate::service::Service;
 use crate::transport::{Envelope, Network};
@@ -204,7 +204,7 @@ impl Cluster {
     pub fn submit_split(&self, raw_key: &[u8]) -> Result<Ticket<(Region, Region)>, ClusterError> {
         let (region, leader) = self.0.pd.locate_raw(raw_key);
         let start = encode_raw_key(raw_key).into();
-        let peer_ids = self.0.config.store_ids().map(|_| self.0.pd.alloc_id()).collect();
+        let peer_ids = self.0.pd.peer_stores(region.id).iter().map(|_| self.0.pd.alloc_id()).collect();
         let child = SplitChild { region_id: self.0.pd.alloc_id(), start, peer_ids };
         let two = |done: Done| match <[Region; 2]>::try_from(done.regions) {
             Ok([parent, child]) => Ok((parent, child)),
@@ -228,6 +228,44 @@ impl Cluster {
     pub fn submit_truncate_log(&self, region_id: RegionId, keep: u64) -> Result<Ticket<Region>, ClusterError> {
         let (region, leader) = self.0.region(region_id)?;
         self.propose(&region, leader, Action::Truncate { keep }, one_region)
+    }
+
+    /// Adds a peer of a region on a store; it gets all data by a snapshot, later.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoSuchStore`], [`ClusterError::NoSuchRegion`]; else as [`Cluster::split_region`].
+    pub fn add_peer(&self, region_id: RegionId, store: StoreId) -> Result<Region, ClusterError> {
+        self.wait_for(&self.submit_add_peer(region_id, store)?)
+    }
+
+    /// As [`Cluster::add_peer`], without waiting for the answer.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoSuchStore`], [`ClusterError::NoSuchRegion`].
+    pub fn submit_add_peer(&self, region_id: RegionId, store: StoreId) -> Result<Ticket<Region>, ClusterError> {
+        if !self.stores().contains(&store) {
+            return Err(ClusterError::NoSuchStore(store));
+        }
+        let (region, leader) = self.0.region(region_id)?;
+        let peer = PeerMeta { id: self.0.pd.alloc_id(), store_id: store };
+        self.propose(&region, leader, Action::AddPeer(peer), one_region)
+    }
+
+    /// Removes the peer of a region on a store. It is refused to the leader itself, and if no two peers would be left.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoSuchRegion`]; else as [`Cluster::split_region`].
+    pub fn remove_peer(&self, region_id: RegionId, store: StoreId) -> Result<Region, ClusterError> {
+        self.wait_for(&self.submit_remove_peer(region_id, store)?)
+    }
+
+    /// As [`Cluster::remove_peer`], without waiting for the answer.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoSuchRegion`]; [`ClusterError::NoSuchStore`] if the store that seems to lead it is stopped.
+    pub fn submit_remove_peer(&self, region_id: RegionId, store: StoreId) -> Result<Ticket<Region>, ClusterError> {
+        let (region, leader) = self.0.region(region_id)?;
+        self.propose(&region, leader, Action::RemovePeer(store), one_region)
     }
 
     /// Proposes to the store that seems to lead a region.

@@ -11,7 +11,7 @@ use crate::concurrency::ConcurrencyManager;
 use crate::engine::{KvEngine, WriteBatch};
 use crate::raftstore::{
     Ident, PeerConfig, PeerMeta, RaftTiming, RegionMeta, StoreCore, StoreMessage, StoreShared, bootstrap_region,
-    read_ident, read_regions, write_ident,
+    read_ident, read_regions, read_tombstones, write_ident,
 };
 use crate::service::Service;
 
@@ -33,6 +33,7 @@ impl Inner {
                 let ids = meta.peers.iter().map(|p| p.id);
                 self.pd.reserve_ids(ids.chain([meta.region.id]).max().unwrap_or(0));
             }
+            self.pd.reserve_ids(read_tombstones(&**engine)?.into_values().max().unwrap_or(0));
         }
         for (store, engine) in stores.iter().zip(engines) {
             let observers = self.config.observers.get(store).cloned().unwrap_or_default();
@@ -55,7 +56,9 @@ impl Inner {
     fn campaign(&self, stores: &[StoreId]) {
         let regions = self.pd.regions();
         for (i, (region, ..)) in regions.iter().enumerate() {
-            let store = stores[i % stores.len()];
+            let members = self.pd.peer_stores(region.id);
+            let turn = stores[i % stores.len()];
+            let store = if members.contains(&turn) { turn } else { members.first().copied().unwrap_or(turn) };
             if let Some(node) = self.node(store) {
                 node.service.post(StoreMessage::Campaign(region.id));
             }
@@ -63,16 +66,18 @@ impl Inner {
     }
 
     fn bootstrap(&self, stores: &[StoreId], engines: &[Arc<dyn KvEngine>]) -> Result<(), ClusterError> {
-        let mut batch = WriteBatch::default();
-        for range in self.config.ranges() {
+        let mut regions = Vec::new();
+        for (i, range) in self.config.ranges().into_iter().enumerate() {
             let id = self.pd.alloc_id();
-            let peer = |store: &StoreId| PeerMeta { id: self.pd.alloc_id(), store_id: *store };
+            let peer = |store_id: StoreId| PeerMeta { id: self.pd.alloc_id(), store_id };
             let epoch = RegionEpoch { conf_ver: 1, version: 1 };
-            let meta = RegionMeta { region: Region { id, epoch, range }, peers: stores.iter().map(peer).collect() };
-            bootstrap_region(&mut batch, &meta);
+            let peers = self.config.members(i).into_iter().map(peer).collect();
+            regions.push(RegionMeta { region: Region { id, epoch, range }, peers });
         }
         for (store, engine) in stores.iter().zip(engines) {
-            let mut batch = batch.clone();
+            let mut batch = WriteBatch::default();
+            let here = regions.iter().filter(|meta| meta.peer_on(*store).is_some());
+            here.for_each(|meta| bootstrap_region(&mut batch, meta));
             write_ident(&mut batch, &Ident { cluster_id: self.config.cluster_id, store_id: *store });
             engine.write(&batch, true)?;
         }

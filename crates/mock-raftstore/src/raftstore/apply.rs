@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use logtide_model::{ApplyBatch, KeyRange, Op, RaftObserver, Region, RegionChange, RegionEpoch, RegionId, Term};
+use logtide_model::{ApplyBatch, KeyRange, Op, RaftObserver, Region, RegionChange, RegionEpoch, RegionId, Role, Term};
 use raft::eraftpb::{Entry, EntryType};
 
-use super::command::{Command, SplitChild};
+use super::command::{Command, PeerChange, SplitChild};
 use super::message::{Done, Reply};
 use super::peer::Peer;
 use super::records::{PeerMeta, RegionMeta, put_apply_state, put_region, put_replayable};
@@ -24,6 +24,10 @@ pub(crate) enum Event {
         gone: Vec<RegionMeta>,
         leader: bool,
     },
+    /// Its members changed.
+    Members { meta: RegionMeta, change: PeerChange },
+    /// The peer here is no member any more.
+    Gone { region: Region, led: bool },
 }
 
 /// The effects of a run of entries of one region, up to the engine write.
@@ -35,6 +39,8 @@ pub(crate) struct Effects {
     pub(crate) entries: u64,
     /// Sorted files that are not needed any more, once observers know.
     pub(crate) files: Vec<String>,
+    /// True if the peer removed itself.
+    pub(crate) gone: bool,
     /// Index and term of the last entry.
     done: Option<(u64, Term)>,
 }
@@ -48,9 +54,13 @@ pub(crate) fn apply(peer: &mut Peer, entries: Vec<Entry>, batch: &mut WriteBatch
         replies: Vec::new(),
         entries: entries.len() as u64,
         files: Vec::new(),
+        gone: false,
         done: None,
     };
     for entry in entries {
+        if effects.gone {
+            break;
+        }
         let at = (entry.index, entry.term);
         effects.apply_entry(peer, entry, batch);
         effects.done = Some(at);
@@ -89,6 +99,13 @@ impl Effects {
                 }
                 None => (Err(RegionError::Busy(format!("region {} has no such keys to split at", region.id))), vec![]),
             },
+            Ok(Some(Command { change: Some(change), .. })) => match change.apply(&peer.meta) {
+                Some(meta) => {
+                    self.note(region.epoch, index, vec![Op::Admin]);
+                    return Ok(self.change_members(peer, meta, change, batch));
+                }
+                None => (Err(RegionError::Busy(format!("region {} has these members already", region.id))), vec![]),
+            },
             Ok(Some(command)) if command.truncates().is_some() => {
                 command.truncates().into_iter().for_each(|to| peer.node.mut_store().truncate(to, batch));
                 (Ok(Done { regions: vec![region.clone()] }), vec![Op::Admin])
@@ -104,11 +121,13 @@ impl Effects {
 
     /// The command of an entry, if it has one and it still fits the region: a stale one changes nothing but the index.
     fn parse(&mut self, entry: Entry, region: &Region) -> Result<Option<Command>, RegionError> {
-        if entry.entry_type != EntryType::EntryNormal as i32 || entry.data.is_empty() {
+        // A change of members is raft's business as well: what it is to us goes along with it.
+        let data = if entry.entry_type == EntryType::EntryNormal as i32 { entry.data } else { entry.context };
+        if data.is_empty() {
             return Ok(None);
         }
         let index = entry.index;
-        let command = Command::parse(entry.data)
+        let command = Command::parse(data)
             .map_err(|e| RegionError::Busy(format!("entry {index} of region {} is malformed: {e}", region.id)))?;
         self.files.extend(command.files());
         if !command.fits(region.epoch) {
@@ -136,6 +155,26 @@ impl Effects {
         }
     }
 
+    fn change_members(
+        &mut self,
+        peer: &mut Peer,
+        meta: RegionMeta,
+        change: PeerChange,
+        batch: &mut WriteBatch,
+    ) -> Done {
+        let regions = vec![meta.region.clone()];
+        if change.remove && change.peer.id == peer.id() {
+            self.gone = true;
+            let led = peer.announced.is_some();
+            self.events.push(Event::Gone { region: peer.meta.region.clone(), led });
+        } else {
+            put_region(batch, &meta);
+            peer.meta = meta.clone();
+            self.events.push(Event::Members { meta, change });
+        }
+        Done { regions }
+    }
+
     fn make_split(
         &mut self,
         peer: &mut Peer,
@@ -149,6 +188,22 @@ impl Effects {
         let regions = std::iter::once(&parent).chain(&children).map(|m| m.region.clone()).collect();
         self.events.push(Event::Split { parent, children, gone: Vec::new(), leader });
         Done { regions }
+    }
+
+    /// The changes of members, in order.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = PeerChange> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Members { change, .. } => Some(*change),
+            _ => None,
+        })
+    }
+
+    /// The region after each change of members.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &RegionMeta> {
+        self.events.iter().filter_map(|event| match event {
+            Event::Members { meta, .. } => Some(meta),
+            _ => None,
+        })
     }
 
     /// An entry was applied: it joins the batch before, if nothing happened since.
@@ -172,6 +227,17 @@ impl Effects {
                     let batch =
                         ApplyBatch { region_id, epoch: *epoch, term, first_index: *first, last_index: *last, ops };
                     observers.iter().for_each(|o| o.on_apply(&batch));
+                }
+                Event::Members { meta, .. } => {
+                    let change = RegionChange::EpochChange { region: meta.region.clone() };
+                    observers.iter().for_each(|o| o.on_region_changed(&change));
+                }
+                Event::Gone { region, led } => {
+                    if *led {
+                        observers.iter().for_each(|o| o.on_leadership(region, self.term, Role::Follower));
+                    }
+                    let change = RegionChange::Destroy { region: region.clone() };
+                    observers.iter().for_each(|o| o.on_region_changed(&change));
                 }
                 Event::Split { parent, children, gone, leader } => {
                     let mut all: Vec<_> = children.iter().chain(gone).map(|c| c.region.clone()).collect();

@@ -39,8 +39,8 @@ impl StoreCore {
         Ok(())
     }
 
-    fn report(&self, meta: &RegionMeta) {
-        self.shared.pd.report_region(&meta.region, self.shared.id);
+    pub(super) fn report(&self, meta: &RegionMeta) {
+        self.shared.pd.report_region(meta, self.shared.id);
     }
 
     fn take_in(&mut self, peer: Peer) {
@@ -54,16 +54,13 @@ impl StoreCore {
 
     /// A message for a peer that is not here: the beginning of its life, unless a split is to make it.
     pub(super) fn meet(&mut self, envelope: Envelope) -> Result<(), EngineError> {
-        let Some(region) = envelope.region.clone().filter(|_| begins_life(&envelope)) else { return Ok(()) };
+        let Some(region) = envelope.region.clone().filter(|_| self.begins_life(&envelope)) else { return Ok(()) };
         let behind = |peer: &&Peer| {
             let here = &peer.meta.region;
             here.epoch.version < region.epoch.version && here.range.overlaps(&region.range)
         };
         if self.peers.values().any(|peer| behind(&peer)) {
-            let early = self.early.entry(region.id).or_default();
-            if early.len() < EARLY_MESSAGES {
-                early.push(envelope);
-            }
+            self.keep_early(envelope);
             return Ok(());
         }
         let (id, engine) = (envelope.message.to, &self.shared.engine);
@@ -71,6 +68,14 @@ impl StoreCore {
         self.take_in(peer);
         self.handle(StoreMessage::Raft(envelope));
         Ok(())
+    }
+
+    /// Keeps a message until something that is in its way is gone, if there are not too many already.
+    pub(super) fn keep_early(&mut self, envelope: Envelope) {
+        let early = self.early.entry(envelope.region_id).or_default();
+        if early.len() < EARLY_MESSAGES {
+            early.push(envelope);
+        }
     }
 
     /// True if a message is no snapshot, or one of a range that nobody else here owns. What is refused comes again.
@@ -142,6 +147,9 @@ impl StoreCore {
 
     fn is_expected(&self, child: &RegionMeta) -> bool {
         let Some(id) = child.peer_on(self.shared.id) else { return false };
+        if self.tombstones.get(&child.region.id).is_some_and(|gone| id <= *gone) {
+            return false;
+        }
         self.peers.get(&child.region.id).is_none_or(|peer| !peer.is_born() && peer.id() <= id)
     }
 
@@ -161,16 +169,17 @@ impl StoreCore {
         }
         Ok(())
     }
-}
 
-/// True if a peer that is not there may begin with this message: answers come only to those who asked.
-fn begins_life(envelope: &Envelope) -> bool {
-    matches!(
-        envelope.message.get_msg_type(),
-        MessageType::MsgRequestVote
-            | MessageType::MsgRequestPreVote
-            | MessageType::MsgHeartbeat
-            | MessageType::MsgAppend
-            | MessageType::MsgSnapshot
-    )
+    /// True if a peer that is not there may begin with this message: answers come only to those who asked.
+    fn begins_life(&self, envelope: &Envelope) -> bool {
+        let asks = matches!(
+            envelope.message.get_msg_type(),
+            MessageType::MsgRequestVote
+                | MessageType::MsgRequestPreVote
+                | MessageType::MsgHeartbeat
+                | MessageType::MsgAppend
+                | MessageType::MsgSnapshot
+        );
+        asks && !self.is_for_dead(envelope)
+    }
 }

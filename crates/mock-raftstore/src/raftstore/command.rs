@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use logtide_model::{Cf, Op, Region, RegionEpoch, RegionId};
 use prost::Message;
+use raft::eraftpb::{ConfChange, ConfChangeType};
 
-use super::records::EntryId;
+use super::records::{EntryId, PeerMeta, RegionMeta};
 
 /// The data of a raft entry.
 #[derive(Clone, PartialEq, Message)]
@@ -30,6 +31,41 @@ pub(crate) struct Command {
     /// The other part of the epoch, for what is bound to the members of the region; 0: whoever they are.
     #[prost(uint64, tag = "20")]
     conf_ver: u64,
+    /// A change of the region's members.
+    #[prost(message, optional, tag = "21")]
+    pub(crate) change: Option<PeerChange>,
+}
+
+/// One member comes or goes.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct PeerChange {
+    /// Who.
+    #[prost(message, required, tag = "1")]
+    pub(crate) peer: PeerMeta,
+    /// True if it goes.
+    #[prost(bool, tag = "2")]
+    pub(crate) remove: bool,
+}
+
+impl PeerChange {
+    /// As raft has it.
+    pub(crate) fn for_raft(&self) -> ConfChange {
+        let kind = if self.remove { ConfChangeType::RemoveNode } else { ConfChangeType::AddNode };
+        ConfChange { change_type: kind as i32, node_id: self.peer.id, ..ConfChange::default() }
+    }
+
+    /// The region when it is done; `None` if there is nothing to do.
+    pub(crate) fn apply(&self, meta: &RegionMeta) -> Option<RegionMeta> {
+        let mut meta = meta.clone();
+        let before = meta.peers.len();
+        if self.remove {
+            meta.peers.retain(|peer| *peer != self.peer);
+        } else if meta.peer_on(self.peer.store_id).is_none() {
+            meta.peers.push(self.peer);
+        }
+        meta.region.epoch.conf_ver += 1;
+        (meta.peers.len() != before).then_some(meta)
+    }
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -115,7 +151,17 @@ impl Command {
 
     /// A command that splits a region.
     pub(crate) fn split(region: &Region, children: Vec<SplitChild>) -> Command {
-        Command { split: children, ..Command::about(region) }
+        Command { split: children, ..Command::bound(region) }
+    }
+
+    /// A command that changes the members of a region.
+    pub(crate) fn change(region: &Region, change: PeerChange) -> Command {
+        Command { change: Some(change), ..Command::bound(region) }
+    }
+
+    /// As [`Command::about`], for nobody but the members that the region has.
+    fn bound(region: &Region) -> Command {
+        Command { conf_ver: region.epoch.conf_ver, ..Command::about(region) }
     }
 
     /// A command that truncates the log.

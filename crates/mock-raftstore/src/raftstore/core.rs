@@ -16,7 +16,7 @@ use super::apply::apply;
 use super::births::Restored;
 use super::message::StoreMessage;
 use super::peer::{Peer, PeerConfig};
-use super::records::read_regions;
+use super::records::{read_regions, read_tombstones};
 use super::shared::StoreShared;
 use crate::engine::{EngineError, WriteBatch};
 use crate::rpc::RegionError;
@@ -26,7 +26,7 @@ use crate::transport::Envelope;
 pub(crate) struct StoreCore {
     pub(super) shared: Arc<StoreShared>,
     pub(super) config: PeerConfig,
-    sync: bool,
+    pub(super) sync: bool,
     pub(super) peers: BTreeMap<RegionId, Peer>,
     /// Peers with something to do.
     pub(super) dirty: BTreeSet<RegionId>,
@@ -34,14 +34,19 @@ pub(crate) struct StoreCore {
     pub(super) early: BTreeMap<RegionId, Vec<Envelope>>,
     /// Ranges of snapshots that raft took in and that are not in the engine yet.
     pub(super) arriving: BTreeMap<RegionId, KeyRange>,
+    /// The last peer of a region that was here and is gone.
+    pub(super) tombstones: BTreeMap<RegionId, u64>,
+    /// Peers that are to go.
+    pub(super) doomed: BTreeSet<RegionId>,
 }
 
 impl StoreCore {
     /// A store with the peers that its engine knows.
     pub(crate) fn load(shared: Arc<StoreShared>, config: PeerConfig, sync: bool) -> Result<StoreCore, EngineError> {
         let (peers, dirty) = (BTreeMap::new(), BTreeSet::new());
-        let (early, arriving) = (BTreeMap::new(), BTreeMap::new());
-        let mut core = StoreCore { shared, config, sync, peers, dirty, early, arriving };
+        let (early, arriving, doomed) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let tombstones = read_tombstones(&*shared.engine)?;
+        let mut core = StoreCore { shared, config, sync, peers, dirty, early, arriving, tombstones, doomed };
         for meta in read_regions(&*core.shared.engine)? {
             core.add_peer(meta)?;
         }
@@ -72,7 +77,8 @@ impl StoreCore {
 
     fn step(&mut self, envelope: Envelope) {
         let region_id = envelope.region_id;
-        if self.has_room_for(&envelope)
+        if self.is_for_resident(&envelope)
+            && self.has_room_for(&envelope)
             && let Some(peer) = self.peers.get_mut(&region_id)
         {
             peer.step(envelope);
@@ -95,20 +101,26 @@ impl StoreCore {
 
     /// Time passes.
     pub(crate) fn tick(&mut self) {
+        let mut forgotten = Vec::new();
         for (id, peer) in &mut self.peers {
             if peer.tick() {
                 self.dirty.insert(*id);
             }
+            if peer.is_forgotten() {
+                forgotten.push(*id);
+            }
         }
+        forgotten.into_iter().for_each(|id| self.ask_about(id));
     }
 
     /// Does what there is to do, once; messages for other stores go to `out`. True if there may be more.
     pub(crate) fn poll(&mut self, out: &mut Vec<Envelope>) -> Result<bool, EngineError> {
-        let turn = std::mem::take(&mut self.dirty);
-        if turn.is_empty() {
+        if self.dirty.is_empty() && self.doomed.is_empty() {
             return Ok(false);
         }
         let observers = self.shared.observers.read().clone();
+        self.bury_doomed(&observers)?;
+        let turn = std::mem::take(&mut self.dirty);
         let committed = self.persist(&turn, &observers, out)?;
         let children = self.apply_all(committed, &observers)?;
         for id in &turn {
@@ -175,11 +187,14 @@ impl StoreCore {
             return Ok(Vec::new());
         }
         let mut batch = WriteBatch::default();
-        let mut all = Vec::new();
+        let (mut all, mut gone) = (Vec::new(), Vec::new());
         for (id, entries) in committed {
             let Some(peer) = self.peers.get_mut(&id) else { continue };
             let mut effects = apply(peer, entries, &mut batch);
             self.prepare_children(&mut effects, &mut batch)?;
+            if effects.gone {
+                gone.extend(self.bury(id, &mut batch));
+            }
             all.push(effects);
         }
         self.shared.engine.write(&batch, self.sync)?;
@@ -190,15 +205,21 @@ impl StoreCore {
             effects.tell(observers);
             effects.files.iter().try_for_each(|file| self.shared.engine.remove_file(file))?;
             if let Some(peer) = self.peers.get_mut(&effects.region_id) {
+                effects.changes().for_each(|change| peer.change_members(change));
                 peer.node.advance_apply_to(peer.applied);
                 peer.node.mut_store().shrink(peer.applied);
             }
             self.make_children(effects, &mut born)?;
+            effects.members().for_each(|meta| self.report(meta));
         }
         // Who is answered may look at once: the views are to be those after the entries.
         self.publish(all.iter().map(|e| e.region_id).chain(born.iter().copied()));
         for (reply, outcome) in all.into_iter().flat_map(|effects| effects.replies) {
             reply(outcome);
+        }
+        if !gone.is_empty() {
+            gone.into_iter().for_each(Peer::dismiss);
+            self.try_early_again();
         }
         Ok(born)
     }
@@ -206,9 +227,10 @@ impl StoreCore {
     pub(super) fn publish(&self, changed: impl IntoIterator<Item = RegionId>) {
         let mut views = self.shared.peers.write();
         for id in changed {
-            if let Some(peer) = self.peers.get(&id).filter(|peer| peer.is_born()) {
-                views.insert(id, peer.view());
-            }
+            match self.peers.get(&id).filter(|peer| peer.is_born()) {
+                Some(peer) => views.insert(id, peer.view()),
+                None => views.remove(&id),
+            };
         }
     }
 }
@@ -241,7 +263,7 @@ impl StoreShared {
             self.concurrency.bump_max_ts(ts);
             peer.max_ts_synced = true;
         }
-        self.pd.report_leader(&peer.meta.region, peer.term(), self.id);
+        self.pd.report_leader(&peer.meta, peer.term(), self.id);
         observers.iter().for_each(|o| o.on_leadership(&peer.meta.region, peer.term(), Role::Leader));
     }
 }

@@ -3,6 +3,7 @@
 use logtide_model::{Op, Region, RegionEpoch, RegionId, StoreId, Term};
 
 use super::command::SplitChild;
+use super::records::PeerMeta;
 use crate::rpc::RegionError;
 use crate::transport::Envelope;
 
@@ -54,6 +55,10 @@ pub(crate) enum Action {
     Write(Vec<Op>),
     /// Splits the region.
     Split(Vec<SplitChild>),
+    /// Adds a peer.
+    AddPeer(PeerMeta),
+    /// Removes the peer on a store.
+    RemovePeer(StoreId),
     /// Truncates the log but for so many of the entries that are applied.
     Truncate {
         /// How many.

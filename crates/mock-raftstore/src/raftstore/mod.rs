@@ -7,6 +7,7 @@ mod apply;
 mod births;
 mod command;
 mod core;
+mod deaths;
 mod log;
 mod message;
 mod peer;
@@ -20,7 +21,9 @@ pub(crate) use command::SplitChild;
 pub(crate) use core::StoreCore;
 pub(crate) use message::{Action, Done, Proposal, ReadReady, Reply, StoreMessage};
 pub(crate) use peer::{PeerConfig, RaftTiming};
-pub(crate) use records::{Ident, PeerMeta, RegionMeta, bootstrap_region, read_ident, read_regions, write_ident};
+pub(crate) use records::{
+    Ident, PeerMeta, RegionMeta, bootstrap_region, read_ident, read_regions, read_tombstones, write_ident,
+};
 pub(crate) use replay::replay;
 pub use shared::StoreStats;
 pub(crate) use shared::{PeerView, StoreShared, region_snapshot};

@@ -8,11 +8,11 @@ use prost::Message as _;
 use raft::eraftpb::{MessageType, Snapshot};
 use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 
-use super::command::Command;
+use super::command::{Command, PeerChange};
 use super::log::RaftLog;
 use super::message::{Action, Done, Proposal, ReadReady, Reply};
 use super::reads::Reads;
-use super::records::{EntryId, RegionMeta};
+use super::records::{EntryId, PeerMeta, RegionMeta};
 use super::shared::PeerView;
 use super::snapshot;
 use crate::engine::{EngineError, KvEngine, WriteBatch};
@@ -21,6 +21,9 @@ use crate::transport::Envelope;
 
 /// Largest raft message in bytes of entries, and the most that is applied in one go.
 const MAX_BATCH: u64 = 8 << 20;
+
+/// Election timeouts without a leader after which a peer asks whether it is still a member.
+const FORGOTTEN_ELECTIONS: usize = 3;
 
 /// Times of raft in ticks.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +60,8 @@ pub(crate) struct Peer {
     strangers: BTreeMap<u64, StoreId>,
     /// Peers that were sent a snapshot, with the ticks since then.
     snapshots: BTreeMap<u64, usize>,
+    /// Ticks since a leader spoke to it.
+    silence: usize,
     pub(crate) node: RawNode<RaftLog>,
     /// The last applied index; what is applied is observed before anyone else gets to see the peer.
     pub(crate) applied: u64,
@@ -119,6 +124,7 @@ impl Peer {
             store_id,
             strangers: BTreeMap::new(),
             snapshots: BTreeMap::new(),
+            silence: 0,
             node,
             applied,
             announced: None,
@@ -170,6 +176,12 @@ impl Peer {
         if self.meta.store_of(envelope.message.from).is_none() {
             self.strangers.insert(envelope.message.from, envelope.from);
         }
+        if matches!(
+            envelope.message.get_msg_type(),
+            MessageType::MsgAppend | MessageType::MsgHeartbeat | MessageType::MsgSnapshot
+        ) {
+            self.silence = 0;
+        }
         if let Err(error) = self.node.step(*envelope.message) {
             tracing::trace!(region = self.meta.region.id, store = self.store_id, %error, "raft message refused");
         }
@@ -181,8 +193,12 @@ impl Peer {
         if !self.is_leader() || term.is_some_and(|t| t != self.term()) {
             return reply(Err(self.not_leader()));
         }
-        // Files are where the members of the region were when they were put there.
-        let bound = matches!(&action, Action::Write(ops) if ops.iter().any(|op| matches!(op, Op::IngestSst { .. })));
+        // Files are where the members of the region were when they were put there; splits and changes name members.
+        let bound = match &action {
+            Action::Write(ops) => ops.iter().any(|op| matches!(op, Op::IngestSst { .. })),
+            Action::Split(_) | Action::AddPeer(_) | Action::RemovePeer(_) => true,
+            Action::Truncate { .. } => false,
+        };
         let now = self.meta.region.epoch;
         if epoch.version != now.version || bound && epoch != now {
             return reply(Err(RegionError::EpochNotMatch { current: vec![self.meta.region.clone()] }));
@@ -190,6 +206,10 @@ impl Peer {
         let command = match action {
             Action::Write(ops) => Command::write(&self.meta.region, ops),
             Action::Split(children) => Some(Command::split(&self.meta.region, children)),
+            Action::AddPeer(_) | Action::RemovePeer(_) => match self.change(&action) {
+                Ok(change) => Some(Command::change(&self.meta.region, change)),
+                Err(why) => return reply(Err(RegionError::Busy(why))),
+            },
             Action::Truncate { keep } => match self.truncation(keep) {
                 Some(to) => Some(Command::truncate(&self.meta.region, to)),
                 None => return reply(Ok(Done { regions: vec![self.meta.region.clone()] })),
@@ -198,12 +218,43 @@ impl Peer {
         let Some(command) = command else {
             return reply(Err(RegionError::Busy("an op of this kind cannot be proposed".to_owned())));
         };
-        match self.node.propose(Vec::new(), command.encode_to_vec()) {
+        let proposed = match &command.change {
+            Some(change) => self.node.propose_conf_change(command.encode_to_vec(), change.for_raft()),
+            None => self.node.propose(Vec::new(), command.encode_to_vec()),
+        };
+        match proposed {
             Ok(()) => {
                 let index = self.node.raft.raft_log.last_index();
                 self.pending.push_back(Pending { index, term: self.term(), reply });
             }
             Err(error) => reply(Err(RegionError::Busy(format!("raft refused the proposal: {error}")))),
+        }
+    }
+
+    /// The change of members that is asked for, or why it cannot be now.
+    fn change(&self, action: &Action) -> Result<PeerChange, String> {
+        let region_id = self.region_id();
+        // Raft puts an empty entry in the place of a change that comes too early.
+        if self.node.raft.has_pending_conf() {
+            return Err(format!("region {region_id} has a change of members that is not applied yet"));
+        }
+        match *action {
+            Action::AddPeer(peer) if self.meta.peer_on(peer.store_id).is_none() => {
+                Ok(PeerChange { peer, remove: false })
+            }
+            Action::AddPeer(peer) => Err(format!("region {region_id} has a peer on store {} already", peer.store_id)),
+            Action::RemovePeer(store_id) if store_id == self.store_id => {
+                Err(format!("store {store_id} leads region {region_id}: transfer the leadership first"))
+            }
+            // Of two, the one that goes may be the only one that knows that it does, and the other cannot go on alone.
+            Action::RemovePeer(_) if self.meta.peers.len() <= 2 => {
+                Err(format!("region {region_id} has no more than two peers: add one first"))
+            }
+            Action::RemovePeer(store_id) => match self.meta.peer_on(store_id) {
+                Some(id) => Ok(PeerChange { peer: PeerMeta { id, store_id }, remove: true }),
+                None => Err(format!("region {region_id} has no peer on store {store_id}")),
+            },
+            _ => Err("this is no change of members".to_owned()),
         }
     }
 
@@ -218,8 +269,34 @@ impl Peer {
     /// Time passes; true if there may be something to do.
     pub(crate) fn tick(&mut self) -> bool {
         let ready = self.node.tick();
+        self.silence = if self.is_leader() { 0 } else { self.silence + 1 };
         self.give_snapshots_up();
         self.truncate_long_log() || ready
+    }
+
+    /// True, now and then, if no leader has spoken to it for long.
+    pub(crate) fn is_forgotten(&mut self) -> bool {
+        let forgotten = self.silence >= FORGOTTEN_ELECTIONS * self.settings.timing.election;
+        if forgotten {
+            self.silence = 0;
+        }
+        forgotten
+    }
+
+    /// A change of members is applied: raft counts its quorums anew.
+    pub(crate) fn change_members(&mut self, change: PeerChange) {
+        if let Err(error) = self.node.apply_conf_change(&change.for_raft()) {
+            tracing::error!(region = self.meta.region.id, store = self.store_id, %error, "raft refused new members");
+        }
+    }
+
+    /// It is over: answers all who wait for it. What was proposed may be applied by others.
+    pub(crate) fn dismiss(mut self) {
+        let gone = RegionError::RegionNotFound(self.region_id());
+        self.reads.fail_all(&gone);
+        for pending in self.pending {
+            (pending.reply)(Err(RegionError::Undetermined(format!("{gone}, any more"))));
+        }
     }
 
     /// A snapshot that is not acknowledged for so long is lost, or was refused: raft is to send another one.

@@ -2,7 +2,9 @@
 //!
 //! `01` → [`Ident`]; `02 region 01 index` → entry; `02 region 02` → hard state; `02 region 03` → apply state;
 //! `02 region 04` → where the log begins; `02 region 07` → the last entry that [`read_replayable`] tells of;
-//! `03 region` → [`RegionMeta`]. Numbers are 8 bytes, big endian.
+//! `03 region` → [`RegionMeta`]; `04 region` → the last peer of it that is gone. Numbers are 8 bytes, big endian.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use logtide_model::{KeyRange, Region, RegionEpoch, RegionId, StoreId};
@@ -19,6 +21,7 @@ pub(crate) const INIT_TERM: u64 = 5;
 const IDENT_KEY: &[u8] = &[1];
 const RAFT_PREFIX: u8 = 2;
 const REGION_PREFIX: u8 = 3;
+const TOMBSTONE_PREFIX: u8 = 4;
 const LOG: u8 = 1;
 const HARD_STATE: u8 = 2;
 const APPLY_STATE: u8 = 3;
@@ -51,7 +54,7 @@ pub(crate) struct Ident {
 }
 
 /// A member of a raft group.
-#[derive(Clone, PartialEq, Message)]
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct PeerMeta {
     /// Its id, unique in the cluster.
     #[prost(uint64, tag = "1")]
@@ -131,7 +134,11 @@ fn raft_key(region_id: RegionId, kind: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 fn region_key(region_id: RegionId) -> Vec<u8> {
-    let mut key = vec![REGION_PREFIX];
+    prefixed(REGION_PREFIX, region_id)
+}
+
+fn prefixed(prefix: u8, region_id: RegionId) -> Vec<u8> {
+    let mut key = vec![prefix];
     key.extend_from_slice(&region_id.to_be_bytes());
     key
 }
@@ -218,6 +225,32 @@ pub(crate) fn read_replayable(snapshot: &dyn EngineSnapshot, region_id: RegionId
 /// Puts a region into a batch.
 pub(crate) fn put_region(batch: &mut WriteBatch, meta: &RegionMeta) {
     batch.put(EngineCf::Raft, region_key(meta.region.id), meta.record().encode_to_vec());
+}
+
+/// Removes a region, its log and all states of its peer.
+pub(crate) fn forget_region(batch: &mut WriteBatch, region_id: RegionId) {
+    batch.delete(EngineCf::Raft, region_key(region_id));
+    batch.delete_range(EngineCf::Raft, raft_key(region_id, 0, &[]), raft_key(region_id, u8::MAX, &[]));
+}
+
+/// Notes that the peer of a region, and all before it, are gone for good.
+pub(crate) fn put_tombstone(batch: &mut WriteBatch, region_id: RegionId, peer_id: u64) {
+    batch.put(EngineCf::Raft, prefixed(TOMBSTONE_PREFIX, region_id), bytes_of(&[peer_id]));
+}
+
+/// Regions of which peers are gone, with the last of these peers.
+pub(crate) fn read_tombstones(engine: &dyn KvEngine) -> Result<BTreeMap<RegionId, u64>, EngineError> {
+    let snapshot = engine.snapshot();
+    let (lower, upper) = (&[TOMBSTONE_PREFIX], &[TOMBSTONE_PREFIX + 1]);
+    let mut iter = snapshot.iter(EngineCf::Raft, Bytes::from_static(lower), Bytes::from_static(upper))?;
+    let mut all = BTreeMap::new();
+    while iter.next()? {
+        let region_id = iter.key().get(1..).and_then(numbers);
+        let [region_id] = region_id.ok_or_else(|| malformed(0, "a tombstone"))?;
+        let [peer_id] = numbers(iter.value()).ok_or_else(|| malformed(region_id, "tombstone"))?;
+        all.insert(region_id, peer_id);
+    }
+    Ok(all)
 }
 
 /// Empties a log, to go on behind `to`.

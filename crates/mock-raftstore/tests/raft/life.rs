@@ -1,13 +1,16 @@
 //! Scenes from the life of a region, on the step driver: its log is cut, its peers come and go.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use logtide_mock_raftstore::transport::Faults;
 use logtide_mock_raftstore::{Cluster, ClusterConfig, Driver};
-use logtide_model::{Cf, KeyRange, KvSnapshot, Op, RegionId, StoreId};
+use logtide_model::{Cf, HostError, KeyRange, KvSnapshot, Op, RegionId, StoreId};
+use raft::eraftpb::MessageType;
 
 use crate::recorder::{Recorder, Sequence};
-use crate::steps::{cut_off, put, start};
+use crate::steps::{cut_off, put, soon, start};
 
 /// All that a replica holds.
 pub(crate) fn contents(replica: &dyn KvSnapshot) -> Vec<(Cf, Vec<u8>, Vec<u8>)> {
@@ -39,14 +42,21 @@ fn follower(cluster: &Cluster) -> StoreId {
 fn write(cluster: &Cluster, n: usize) {
     for i in 0..n {
         let raw = format!("key {i}");
-        let (_, leader) = cluster.rpc().locate(raw.as_bytes());
-        cluster.rpc().call(leader, put(cluster, &raw)).unwrap();
+        let done = |_| {
+            let (_, leader) = cluster.rpc().locate(raw.as_bytes());
+            let outcome = cluster.rpc().call(leader, put(cluster, &raw));
+            if outcome.is_err() {
+                catch_up(cluster);
+            }
+            outcome.is_ok()
+        };
+        assert!((0..200).any(done), "{raw} cannot be written");
     }
     catch_up(cluster);
 }
 
 /// Lets followers hear what is committed.
-fn catch_up(cluster: &Cluster) {
+pub(crate) fn catch_up(cluster: &Cluster) {
     for _ in 0..4 {
         cluster.steps().unwrap().tick_all();
         cluster.steps().unwrap().settle();
@@ -158,4 +168,146 @@ fn a_follower_that_missed_a_split_gets_snapshots_of_both_sides() {
     assert_eq!(recorder.seen.lock().splits, 0, "it has never applied the split");
     assert_eq!(recorder.seen.lock().shapes, [(left.id, left.epoch), (right.id, right.epoch)].into());
     assert_eq!(region.id, left.id);
+}
+
+/// Four stores, and three peers of each region.
+fn four(split_keys: &[&str]) -> (Cluster, Vec<Recorder>) {
+    let sequence = Sequence::default();
+    let recorders: Vec<_> = (1..=4).map(|s| Recorder::new(s, &sequence)).collect();
+    let mut config = ClusterConfig { stores: 4, replicas: Some(3), ..ClusterConfig::memory(Driver::Steps) };
+    config.split_keys = split_keys.iter().map(|k| k.as_bytes().to_vec()).collect();
+    config.observers = (1..).zip(&recorders).map(|(s, r)| (s, vec![Arc::new(r.clone()) as _])).collect();
+    let cluster = Cluster::start(config).unwrap();
+    assert!(cluster.wait_ready(Duration::ZERO));
+    (cluster, recorders)
+}
+
+/// The store without a peer of a region.
+fn outsider(cluster: &Cluster, region_id: RegionId) -> StoreId {
+    let members = cluster.pd().peer_stores(region_id);
+    cluster.stores().into_iter().find(|s| !members.contains(s)).unwrap()
+}
+
+#[test]
+fn regions_are_spread_over_stores_and_splits_stay_with_their_parent() {
+    let (cluster, _) = four(&["b", "c", "d", "e", "f", "g", "h"]);
+    let spread: Vec<_> = cluster.pd().regions().iter().map(|(r, ..)| cluster.pd().peer_stores(r.id)).collect();
+    assert_eq!(spread[..4], [vec![1, 2, 3], vec![2, 3, 4], vec![1, 3, 4], vec![1, 2, 4]]);
+    assert_eq!(spread[..4], spread[4..]);
+    assert!(cluster.stats().stores.values().all(|s| (s.regions, s.leaders) == (6, 2)));
+    let (left, right) = cluster.split_region(b"b5").unwrap();
+    assert_eq!(cluster.pd().peer_stores(left.id), cluster.pd().peer_stores(right.id));
+}
+
+#[test]
+fn a_peer_moves_to_another_store_and_back() {
+    let (cluster, recorders) = four(&[]);
+    let (region, leader) = cluster.rpc().locate(b"key");
+    write(&cluster, 10);
+    let (home, away) = (leader % 3 + 1, outsider(&cluster, region.id));
+    let added = cluster.add_peer(region.id, away).unwrap();
+    assert_eq!((added.epoch.conf_ver, added.epoch.version), (region.epoch.conf_ver + 1, region.epoch.version));
+    catch_up(&cluster);
+    assert_equal(&cluster, region.id, 1..=4);
+    assert_eq!(recorders[away as usize - 1].seen.lock().shapes[&region.id], added.epoch);
+    let removed = cluster.remove_peer(region.id, home).unwrap();
+    assert_eq!(removed.epoch.conf_ver, added.epoch.conf_ver + 1);
+    catch_up(&cluster);
+    assert!(matches!(cluster.replica(home, region.id), Err(HostError::RegionNotFound(_))));
+    assert_eq!(recorders[home as usize - 1].seen.lock().destroyed, 1);
+    assert_eq!(recorders[leader as usize - 1].seen.lock().shapes[&region.id], removed.epoch);
+    assert!(cluster.host(home).regions(&KeyRange::ALL).is_empty());
+    // It comes back as another peer.
+    cluster.transfer_leader(region.id, away).unwrap();
+    assert!(cluster.wait_regions(Duration::ZERO, |all| all[0].1 == away));
+    write(&cluster, 5);
+    cluster.add_peer(region.id, home).unwrap();
+    catch_up(&cluster);
+    write(&cluster, 5);
+    assert_equal(&cluster, region.id, 1..=4);
+    for store in 1..=4 {
+        cluster.stop_store(store);
+        cluster.restart_store(store, vec![]).unwrap();
+    }
+    assert!(cluster.wait_regions(Duration::ZERO, |all| all[0].2 > 6));
+    write(&cluster, 5);
+    assert_equal(&cluster, region.id, 1..=4);
+    recorders.iter().for_each(Recorder::assert_clean);
+}
+
+#[test]
+fn leadership_is_confirmed_by_the_members_there_are() {
+    let (cluster, _) = four(&[]);
+    let (region, leader) = cluster.rpc().locate(b"key");
+    let away = outsider(&cluster, region.id);
+    let confirms = || cluster.host(leader).confirm_leadership(&[region.id], soon()).len();
+    let others: Vec<_> = cluster.pd().peer_stores(region.id).into_iter().filter(|s| *s != leader).collect();
+    cluster.partition(&[[leader, others[0]].into(), [others[1], away].into()]);
+    assert_eq!(confirms(), 1, "two of three");
+    cluster.add_peer(region.id, away).unwrap();
+    assert_eq!(confirms(), 0, "two of four");
+    cluster.heal();
+    catch_up(&cluster);
+    assert_eq!(confirms(), 1);
+    cluster.partition(&[[leader, away].into(), others.iter().copied().collect()]);
+    assert_eq!(confirms(), 0, "two of four");
+    cluster.heal();
+    catch_up(&cluster);
+    cluster.remove_peer(region.id, others[0]).unwrap();
+    cluster.partition(&[[leader, away].into(), others.iter().copied().collect()]);
+    assert_eq!(confirms(), 1, "two of three");
+}
+
+#[test]
+fn a_leader_does_not_remove_itself_nor_the_last_but_one() {
+    let (cluster, _) = four(&[]);
+    let (region, leader) = cluster.rpc().locate(b"key");
+    let refusal = |store| cluster.remove_peer(region.id, store).unwrap_err().to_string();
+    assert!(refusal(leader).contains("transfer the leadership first"));
+    assert!(refusal(outsider(&cluster, region.id)).contains("has no peer on store"));
+    assert!(cluster.add_peer(region.id, leader).unwrap_err().to_string().contains("already"));
+    let first = cluster.submit_remove_peer(region.id, leader % 3 + 1).unwrap();
+    let second = cluster.submit_add_peer(region.id, 4).unwrap();
+    cluster.steps().unwrap().settle();
+    assert!(matches!(second.take(), Some(Err(_))), "one change at a time");
+    assert_eq!(first.take().unwrap().unwrap().epoch.conf_ver, region.epoch.conf_ver + 1);
+    assert!(refusal((leader + 1) % 3 + 1).contains("add one first"));
+}
+
+/// Whoever was away when it was removed hears of it from nobody; and old messages for it must not call it back.
+#[test]
+fn a_removed_peer_that_was_away_goes_and_stays_away() {
+    let (cluster, recorders) = four(&[]);
+    let (region, leader) = cluster.rpc().locate(b"key");
+    let (gone, steps) = (leader % 3 + 1, cluster.steps().unwrap());
+    write(&cluster, 3);
+    let others: BTreeSet<_> = (1..=4).filter(|s| *s != gone).collect();
+    // What is sent to it now arrives when it is gone.
+    cluster.network().set_faults(Faults { delay: 1.0, max_delay: 500, ..Faults::default() });
+    steps.tick(leader);
+    steps.tick(leader);
+    steps.step(leader);
+    assert!(steps.flying().iter().any(|f| f.to == gone && f.kind == MessageType::MsgHeartbeat));
+    cluster.heal();
+    cluster.partition(&[[gone].into(), others]);
+    cluster.remove_peer(region.id, gone).unwrap();
+    assert!(cluster.replica(gone, region.id).is_ok(), "it does not know yet");
+    for _ in 0..100 {
+        steps.settle();
+        steps.tick_all();
+    }
+    assert!(matches!(cluster.replica(gone, region.id), Err(HostError::RegionNotFound(_))));
+    assert_eq!(recorders[gone as usize - 1].seen.lock().destroyed, 1);
+    cluster.stop_store(gone);
+    cluster.restart_store(gone, vec![]).unwrap();
+    cluster.heal();
+    while steps.deliver(0) {
+        steps.step(gone);
+    }
+    assert!(matches!(cluster.replica(gone, region.id), Err(HostError::RegionNotFound(_))));
+    assert_eq!(cluster.log_bounds(gone, region.id), None);
+    cluster.add_peer(region.id, gone).unwrap();
+    catch_up(&cluster);
+    assert_equal(&cluster, region.id, cluster.pd().peer_stores(region.id));
+    recorders.iter().for_each(Recorder::assert_clean);
 }

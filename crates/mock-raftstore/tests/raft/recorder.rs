@@ -36,6 +36,8 @@ pub(crate) struct Seen {
     pub(crate) leading: BTreeMap<RegionId, Term>,
     pub(crate) commits: Vec<ToldCommit>,
     pub(crate) splits: usize,
+    /// Regions that are gone.
+    pub(crate) destroyed: usize,
     /// How often a region went on behind entries that were not told.
     pub(crate) jumps: usize,
     /// Ranges of regions that took part in a split.
@@ -147,6 +149,14 @@ impl RaftObserver for Recorder {
         if let RegionChange::EpochChange { region } = change {
             seen.shapes.insert(region.id, region.epoch);
             seen.ranges.insert(region.id, region.range.clone());
+        }
+        if let RegionChange::Destroy { region } = change {
+            seen.destroyed += 1;
+            seen.last.remove(&region.id);
+            seen.ranges.remove(&region.id);
+            if seen.leading.contains_key(&region.id) {
+                seen.violations.push(format!("region {} is gone while it leads", region.id));
+            }
         }
         let RegionChange::Split { parent, children, leader, term } = change else { return };
         seen.splits += 1;

@@ -47,8 +47,10 @@ struct Schedule {
 impl Schedule {
     fn new(seed: u64) -> Schedule {
         let (sequence, clock) = (Sequence::default(), ManualClock::new(1_000_000));
-        let recorders: BTreeMap<_, _> = (1..=3).map(|s| (s, Recorder::new(s, &sequence))).collect();
-        let mut config = ClusterConfig::memory(Driver::Steps);
+        // Every other seed has a store more than regions have peers, for these to move about.
+        let (stores, replicas) = (3 + seed as usize % 2, Some(3));
+        let recorders: BTreeMap<_, _> = (1..=stores as StoreId).map(|s| (s, Recorder::new(s, &sequence))).collect();
+        let mut config = ClusterConfig { stores, replicas, ..ClusterConfig::memory(Driver::Steps) };
         config.seed = seed;
         config.clock = Arc::new(clock.clone());
         config.split_keys = vec![b"k3".to_vec(), b"k6".to_vec()];
@@ -76,7 +78,7 @@ impl Schedule {
     }
 
     fn turn(&mut self) {
-        let store = self.rng.random_range(1..=3);
+        let store = self.rng.random_range(1..=self.cluster.stores().len() as StoreId);
         match self.rng.random_range(0..1000) {
             0..390 => drop(self.steps().step(store)),
             390..420 => drop(self.steps().turn()),
@@ -93,7 +95,8 @@ impl Schedule {
                 self.steps().tick_all();
             }
             830..930 => self.write(),
-            930..960 => self.barrier(store),
+            930..956 => self.barrier(store),
+            956..960 => self.change_members(store),
             960..972 => drop(self.random_region().map(|(id, _)| self.cluster.transfer_leader(id, store))),
             972..978 => self.split(),
             978..986 => self.truncate(),
@@ -149,6 +152,17 @@ impl Schedule {
         }
     }
 
+    /// Adds a peer of some region on a store, or removes it.
+    fn change_members(&mut self, store: StoreId) {
+        let Some((id, _)) = self.random_region() else { return };
+        let members = self.cluster.pd().peer_stores(id);
+        if !members.contains(&store) {
+            drop(self.cluster.submit_add_peer(id, store));
+        } else if members.len() > 2 {
+            drop(self.cluster.submit_remove_peer(id, store));
+        }
+    }
+
     /// Cuts a log so short that whoever was away needs a snapshot.
     fn truncate(&mut self) {
         let keep = self.rng.random_range(0..3);
@@ -158,7 +172,7 @@ impl Schedule {
     }
 
     fn partition(&mut self, store: StoreId) {
-        let others = (1..=3).filter(|s| *s != store).collect();
+        let others = self.cluster.stores().into_iter().filter(|s| *s != store).collect();
         self.cluster.partition(&[[store].into(), others]);
     }
 
@@ -236,10 +250,15 @@ impl Schedule {
         }
     }
 
-    /// True if all replicas of a region hold the same at the same index.
+    /// True if all replicas of a region hold the same at the same index, and nobody else has one.
     fn converged(&self, region: &Region) -> bool {
-        let replicas = self.cluster.stores().into_iter().map(|s| self.cluster.replica(s, region.id));
-        let Ok(replicas) = replicas.collect::<Result<Vec<_>, _>>() else { return false };
+        let members = self.cluster.pd().peer_stores(region.id);
+        let replicas = self.cluster.stores().into_iter().map(|s| (s, self.cluster.replica(s, region.id)));
+        let (there, away): (Vec<_>, Vec<_>) = replicas.partition(|(s, _)| members.contains(s));
+        let replicas = there.into_iter().map(|(_, replica)| replica).collect::<Result<Vec<_>, _>>();
+        let Some(replicas) = replicas.ok().filter(|_| away.iter().all(|(_, replica)| replica.is_err())) else {
+            return false;
+        };
         let first = &replicas[0];
         let alike = |r: &dyn KvSnapshot| (r.region(), r.applied_index()) == (first.region(), first.applied_index());
         if !replicas.iter().all(|r| alike(&**r)) {
@@ -290,6 +309,7 @@ struct Outcome {
     barriers: usize,
     splits: usize,
     snapshots: u64,
+    destroyed: usize,
 }
 
 fn run(seed: u64) -> Outcome {
@@ -301,32 +321,35 @@ fn run(seed: u64) -> Outcome {
     schedule.check_observers();
     schedule.check_barriers();
     schedule.check_replicas();
-    (1..=3).for_each(|store| schedule.count_snapshots(store));
+    schedule.cluster.stores().into_iter().for_each(|store| schedule.count_snapshots(store));
     schedule.check_data();
     let everybody = || schedule.recorders.values().chain(schedule.past.iter().map(|(_, r)| r));
     let splits = everybody().map(|r| r.seen.lock().splits).sum();
+    let destroyed = everybody().map(|r| r.seen.lock().destroyed).sum();
     Outcome {
         digest: schedule.digest(),
         acknowledged: schedule.acknowledged.len(),
         barriers: schedule.barriers.len(),
         splits,
         snapshots: schedule.snapshots,
+        destroyed,
     }
 }
 
 /// H1 (contiguous, in order, the same everywhere), H2, and that nothing acknowledged is lost.
 #[test]
 fn contracts_hold_under_faults() {
-    let (mut acknowledged, mut barriers, mut splits, mut snapshots) = (0, 0, 0, 0);
+    let (mut acknowledged, mut barriers, mut splits, mut snapshots, mut destroyed) = (0, 0, 0, 0, 0);
     for seed in 0..24 {
         let outcome = run(seed);
         acknowledged += outcome.acknowledged;
         barriers += outcome.barriers;
         splits += outcome.splits;
         snapshots += outcome.snapshots;
+        destroyed += outcome.destroyed;
     }
     assert!(acknowledged > 1000 && barriers > 500 && splits > 20, "{acknowledged} {barriers} {splits}: too tame");
-    assert!(snapshots > 20, "{snapshots}: too few snapshots");
+    assert!(snapshots > 40 && destroyed > 20, "{snapshots} {destroyed}: too few snapshots and peers that go");
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(crate) fn start(split_keys: &[&str]) -> (Cluster, Vec<Recorder>) {
     (cluster, recorders)
 }
 
-fn soon() -> Instant {
+pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
 }
 
