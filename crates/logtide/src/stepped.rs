@@ -109,7 +109,11 @@ impl Stepped {
     /// The `n`th scan under way tells its shard one thing more; false if there is no such scan.
     pub fn step_scan(&mut self, n: usize) -> bool {
         let Some(run) = self.running.get_mut(n) else { return false };
-        let next = if run.cancel.is_cancelled() { None } else { run.found.pop_front() };
+        let next = run.found.pop_front();
+        if run.cancel.is_cancelled() {
+            // A scanner that is about to send something sends it.
+            run.found.clear();
+        }
         match next {
             Some(event) => {
                 scanners::send(&self.node, &run.request, event);

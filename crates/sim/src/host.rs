@@ -1,8 +1,11 @@
 //! A store's host whose snapshots fail by seed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use logtide_mock_raftstore::Cluster;
+use logtide_mock_raftstore::transport::{Envelope, Filter};
 use logtide_model::{
     Confirmed, Host, HostError, KeyRange, KvSnapshot, LocalRegion, LogEntries, RegionEpoch, RegionId, StoreId, Ts,
 };
@@ -25,6 +28,10 @@ impl HostFaults {
         self.0.lock().1 = part;
     }
 
+    fn holds(&self) -> bool {
+        self.0.lock().0.random_bool(0.5)
+    }
+
     fn strikes(&self) -> bool {
         let (rng, part) = &mut *self.0.lock();
         rng.random_bool(*part)
@@ -37,6 +44,20 @@ pub struct SimHost {
     pub inner: Arc<dyn Host>,
     /// What goes wrong.
     pub faults: HostFaults,
+    /// For its network.
+    pub cluster: Cluster,
+    /// True while entries are held back.
+    pub hold: Arc<AtomicBool>,
+}
+
+/// The quorum is asked in one go, and the network would carry everything else with it: what is proposed would be applied
+/// before the markers are sent, always. So entries are late now and then.
+struct HoldEntries(Arc<AtomicBool>);
+
+impl Filter for HoldEntries {
+    fn fate(&mut self, envelope: &Envelope, _: &mut SmallRng) -> Option<Vec<u32>> {
+        (self.0.load(Ordering::SeqCst) && !envelope.message.entries.is_empty()).then(|| vec![2])
+    }
 }
 
 impl Host for SimHost {
@@ -60,7 +81,14 @@ impl Host for SimHost {
     }
 
     fn confirm_leadership(&self, regions: &[RegionId], deadline: Instant) -> Vec<Confirmed> {
-        self.inner.confirm_leadership(regions, deadline)
+        let hold = self.faults.holds();
+        self.hold.store(hold, Ordering::SeqCst);
+        if hold {
+            self.cluster.network().add_filter(Box::new(HoldEntries(self.hold.clone())));
+        }
+        let confirmed = self.inner.confirm_leadership(regions, deadline);
+        self.hold.store(false, Ordering::SeqCst);
+        confirmed
     }
 
     fn commit_barrier(&self) -> Result<Ts, HostError> {

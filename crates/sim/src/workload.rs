@@ -38,7 +38,9 @@ pub fn plan(seed: u64) -> TxnPlan {
         5..=8 => Ending::CommitLater(rng.random_range(1..60)),
         _ => Ending::Commit,
     };
-    TxnPlan { kind, writes, locks_only, ttl_ms: rng.random_range(20..2000), ending, batch: rng.random_range(1..8) }
+    let think = if rng.random_bool(0.3) { rng.random_range(1..80) } else { 0 };
+    let (ttl_ms, batch) = (rng.random_range(20..2000), rng.random_range(1..8));
+    TxnPlan { kind, writes, locks_only, think, ttl_ms, ending, batch }
 }
 
 /// Mostly short values, some that lie in the default column family, some deletions.

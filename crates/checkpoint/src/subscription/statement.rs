@@ -78,10 +78,9 @@ impl Subscription {
 
     fn resolve(&mut self, barrier: Ts, confirmed: Option<&Confirmed>) -> Result<Statement, Silence> {
         let State::Observing(Observing { next, locks }) = &self.state else { return Err(Silence::Pending) };
-        if Bug::OldLeaderAdvances.is_planted() {
-            let checkpoint = locks.min_start_ts().map_or(barrier, |held| held.min(barrier));
-            return Ok(Statement::Resolved { checkpoint, index: next.saturating_sub(1) });
-        }
+        let (region_id, term, version) = (self.region.id, self.term, self.region.epoch.version);
+        let believed = Confirmed { region_id, term, version, applied_index: 0 };
+        let confirmed = if Bug::OldLeaderAdvances.is_planted() { Some(&believed) } else { confirmed };
         let confirmed = confirmed.ok_or(Silence::NotConfirmed)?;
         if confirmed.term != self.term {
             return Err(Silence::OtherTerm);

@@ -44,6 +44,8 @@ pub struct TxnPlan {
     pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// Raw keys that are locked and left as they are ([`MutationKind::Lock`]), unless they are written too.
     pub locks_only: Vec<Vec<u8>>,
+    /// Polls between its start and its first prewrite: it begins, and writes late.
+    pub think: u32,
     /// Milliseconds that its locks live from its start.
     pub ttl_ms: u64,
     /// How it ends.

@@ -73,6 +73,7 @@ impl Txn {
             Ending::Rollback if self.plan.kind != TxnKind::Optimistic2pc => half,
             _ => self.mutations.len(),
         };
+        polls(self.plan.think).await;
         let mut phase = match Phase::new(&self).await {
             Ok(phase) => phase,
             Err(stop) => return Outcome::GaveUp { why: stop.why() },

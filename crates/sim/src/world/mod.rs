@@ -211,7 +211,10 @@ impl World {
             Step::Check(n) => self.compare(n)?,
             trouble => self.trouble(trouble)?,
         }
-        self.observe()
+        let before = self.counts.advances;
+        self.observe()?;
+        // A storage that holds less than it says shows it for a short time only.
+        if self.counts.advances > before && self.counts.advances % 3 == 0 { self.compare(u32::MAX) } else { Ok(()) }
     }
 
     fn transaction(&mut self, seed: u64) {

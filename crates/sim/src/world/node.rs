@@ -82,7 +82,8 @@ impl World {
             .start_paused(true)
             .build()
             .map_err(|e| Violation::broken(&e))?;
-        let host = SimHost { inner: self.cluster.host(store), faults: self.host_faults.clone() };
+        let (cluster, faults) = (self.cluster.clone(), self.host_faults.clone());
+        let host = SimHost { inner: cluster.host(store), faults, cluster, hold: Arc::default() };
         let mut config = self.settings.config.clone();
         // Every process has a directory of its own: a second one would else remove the spool of the first.
         let process = self.counts.advances + self.ticks;

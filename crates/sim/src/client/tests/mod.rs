@@ -122,6 +122,7 @@ pub(super) fn plan(kind: TxnKind, ending: Ending, keys: &[&str], value: &str) ->
         kind,
         writes: keys.iter().map(|k| (k.as_bytes().to_vec(), Some(value.as_bytes().to_vec()))).collect(),
         locks_only: Vec::new(),
+        think: 0,
         ttl_ms: 3000,
         ending,
         batch: 2,

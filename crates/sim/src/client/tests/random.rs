@@ -58,7 +58,15 @@ impl Random {
             _ => Ending::CommitLater(rng.random_range(0..300)),
         };
         let kind = KINDS[rng.random_range(0..4)];
-        TxnPlan { kind, writes, locks_only, ttl_ms: rng.random_range(20..200), ending, batch: rng.random_range(1..4) }
+        TxnPlan {
+            kind,
+            writes,
+            locks_only,
+            think: 0,
+            ttl_ms: rng.random_range(20..200),
+            ending,
+            batch: rng.random_range(1..4),
+        }
     }
 
     fn turn(&mut self) {
