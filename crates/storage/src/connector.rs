@@ -8,6 +8,7 @@
 //!   (string to sign, access key). When a storage asks for fewer requests, writes are not repeated here but given back:
 //!   the flusher backs off for all of them together. Reads have nobody above them that would, and are repeated a few times.
 
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,10 +128,37 @@ impl HttpService for Service {
         let client = if length > 0 { &self.sending } else { &self.asking };
         let limit = ANSWER_TIMEOUT + Duration::from_secs(length / SLOWEST_UPLOAD);
         match timeout(limit, client.execute(request)).await {
-            Ok(response) => judge(response?, is_safe).await,
-            Err(elapsed) => Err(HttpError::new(HttpErrorKind::Timeout, elapsed)),
+            Ok(Ok(response)) => judge(response, is_safe).await,
+            Ok(Err(error)) => Err(explained(error)),
+            Err(_) => Err(HttpError::new(HttpErrorKind::Timeout, NoAnswer(limit))),
         }
     }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {} seconds", .0.as_secs())]
+struct NoAnswer(Duration);
+
+/// An error with its causes in its text: callers show the text, and the cause (a refused connection, an unknown
+/// certificate) is what a reader needs.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+struct Explained {
+    text: String,
+    source: HttpError,
+}
+
+fn explained(error: HttpError) -> HttpError {
+    let mut causes: Vec<String> = Vec::new();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        // Some errors repeat their cause in their own text.
+        causes.retain(|outer| !outer.contains(&text));
+        causes.push(text);
+        next = cause.source();
+    }
+    HttpError::new(error.kind(), Explained { text: causes.join(": "), source: error })
 }
 
 /// Lets pass what object_store understands, and makes an [`Answer`] of other refusals.
@@ -213,6 +241,29 @@ mod tests {
         assert_eq!(code_and_message(&headers, "").0, "ServerBusy");
         assert_eq!(code_and_message(&HeaderMap::new(), "<html>x</html>"), (String::new(), String::new()));
         assert_eq!(code_and_message(&HeaderMap::new(), "busy\n").1, "busy");
+    }
+
+    /// A server that takes a request and never answers.
+    #[derive(Debug)]
+    struct Silent;
+
+    #[async_trait]
+    impl HttpService for Silent {
+        async fn call(&self, _: HttpRequest) -> Result<HttpResponse, HttpError> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_may_take_as_long_as_its_body_needs_and_no_longer() {
+        let service = Service { sending: HttpClient::new(Silent), asking: HttpClient::new(Silent) };
+        for (length, seconds) in [(0, 30), (1024, 30), (64 << 20, 30 + 256)] {
+            let began = tokio::time::Instant::now();
+            let request = HttpRequest::new(vec![0; length].into());
+            let error = service.call(request).await.unwrap_err();
+            assert_eq!((error.kind(), began.elapsed().as_secs()), (HttpErrorKind::Timeout, seconds));
+            assert!(error.to_string().contains(&format!("{seconds} seconds")), "{error}");
+        }
     }
 
     #[test]

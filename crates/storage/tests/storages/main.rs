@@ -14,6 +14,8 @@ mod faults;
 mod proxy;
 #[cfg(feature = "test-server")]
 mod server;
+#[cfg(feature = "test-server")]
+mod tls;
 
 /// The tests of the suite, for one kind of storage.
 macro_rules! suite {
