@@ -1,10 +1,11 @@
 //! Azure Blob Storage.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use object_store::ClientOptions;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 
 use crate::connector::{CA_FILE, Connector, retry};
-use crate::parameters::Known;
+use crate::parameters::{Known, Parameters};
 use crate::remote_url::RemoteUrl;
 use crate::{Storage, StorageError};
 
@@ -28,6 +29,11 @@ pub(crate) const PARAMETERS: &[Known] = &[
 const ENVIRONMENT: &[(&str, AzureConfigKey)] =
     &[("AZURE_STORAGE_ACCOUNT", AzureConfigKey::AccountName), ("AZURE_STORAGE_KEY", AzureConfigKey::AccessKey)];
 
+/// `br`'s name for the key with which Azure encrypts.
+const ENCRYPTION_KEY_VARIABLE: &str = "AZURE_ENCRYPTION_KEY";
+/// Of AES-256.
+const KEY_BYTES: usize = 32;
+
 pub(crate) fn open(remote: &RemoteUrl) -> Result<Storage, StorageError> {
     let parameters = &remote.parameters;
     let mut builder = with_credentials(MicrosoftAzureBuilder::from_env(), remote)
@@ -44,11 +50,31 @@ pub(crate) fn open(remote: &RemoteUrl) -> Result<Storage, StorageError> {
         builder = builder.with_client_options(ClientOptions::new().with_allow_http(endpoint.starts_with("http:")));
         builder = builder.with_endpoint(endpoint);
     }
-    if let Some(key) = parameters.get("encryption-key") {
+    if let Some(key) = encryption_key(parameters)? {
         builder = builder.with_encryption_key(key);
     }
     let store = builder.build().map_err(|e| remote.unopened(&e))?;
     Ok(remote.storage(store, parameters.get("access-tier")))
+}
+
+/// A key of 32 bytes, which `br` takes as they are, and which may also be given in base64; in base64.
+fn encryption_key(parameters: &Parameters) -> Result<Option<String>, StorageError> {
+    let from_environment = || std::env::var(ENCRYPTION_KEY_VARIABLE).ok().filter(|key| !key.is_empty());
+    let Some(key) = parameters.get("encryption-key").map(str::to_owned).or_else(from_environment) else {
+        return Ok(None);
+    };
+    if parameters.get("access-tier").is_some() {
+        let reason = "Azure takes no tier for what is encrypted with a key of the customer";
+        return Err(parameters.bad("access-tier", reason, "leave out the tier or the key"));
+    }
+    let decoded = || BASE64_STANDARD.decode(&key).is_ok_and(|bytes| bytes.len() == KEY_BYTES);
+    match key.len() {
+        KEY_BYTES => Ok(Some(BASE64_STANDARD.encode(key))),
+        _ if decoded() => Ok(Some(key)),
+        _ => {
+            Err(parameters.bad("encryption-key", "it is not of 32 bytes", "give 32 characters, or 32 bytes in base64"))
+        }
+    }
 }
 
 /// Credentials of the URL alone, if it has some; else those of the environment.
@@ -84,4 +110,63 @@ fn with_credentials(from_environment: MicrosoftAzureBuilder, remote: &RemoteUrl)
 fn account(builder: &MicrosoftAzureBuilder) -> Option<String> {
     let named = builder.get_config_value(&AzureConfigKey::AccountName);
     named.or_else(|| std::env::var("AZURE_STORAGE_ACCOUNT").ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::location::Location;
+    use logtide_model::Diagnose;
+
+    fn remote(parameters: &str) -> RemoteUrl {
+        match Location::parse(&format!("azure://c/p?{parameters}")).unwrap() {
+            Location::Remote(remote) => remote,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_key_is_given_as_it_is_or_in_base64() {
+        let raw = "0123456789abcdef0123456789abcdef";
+        let encoded = BASE64_STANDARD.encode(raw);
+        for key in [raw, &encoded] {
+            let found = encryption_key(&remote(&format!("encryption-key={key}")).parameters).unwrap();
+            assert_eq!(found.as_deref(), Some(encoded.as_str()));
+        }
+    }
+
+    #[test]
+    fn credentials_of_the_url_are_not_mixed_with_others() {
+        let environment = || MicrosoftAzureBuilder::new().with_account("e").with_access_key("RQ==").with_client_id("i");
+        let get = |builder: &MicrosoftAzureBuilder, key| builder.get_config_value(&key);
+        let url = with_credentials(environment(), &remote("account-name=u&sas-token=s%3D1"));
+        assert_eq!(get(&url, AzureConfigKey::AccountName).as_deref(), Some("u"));
+        assert_eq!(get(&url, AzureConfigKey::SasKey).as_deref(), Some("s=1"));
+        assert_eq!((get(&url, AzureConfigKey::AccessKey), get(&url, AzureConfigKey::ClientId)), (None, None));
+        let key = with_credentials(environment(), &remote("account-key=VQ=="));
+        assert_eq!(get(&key, AzureConfigKey::AccountName).as_deref(), Some("e"));
+        assert_eq!(get(&key, AzureConfigKey::AccessKey).as_deref(), Some("VQ=="));
+        let none = with_credentials(environment(), &remote("account-name=u"));
+        assert_eq!(get(&none, AzureConfigKey::AccessKey).as_deref(), Some("RQ=="));
+    }
+
+    #[test]
+    fn what_cannot_be_honoured_is_refused_by_name() {
+        for (parameters, name, says) in [
+            ("", "account-name", "AZURE_STORAGE_ACCOUNT"),
+            ("account-name=a&encryption-scope=s", "encryption-scope", "default"),
+            ("account-name=a&account-key=VQ==&encryption-key=S3CRET", "encryption-key", "32"),
+            (
+                "account-name=a&encryption-key=0123456789abcdef0123456789abcdef&access-tier=Cool",
+                "access-tier",
+                "leave out",
+            ),
+            ("account-name=a&endpoint=ftp://h", "endpoint", "https://host"),
+        ] {
+            let error = crate::open(&format!("azure://c/p?{parameters}")).unwrap_err();
+            let text = format!("{error} {}", error.remedy());
+            assert!(text.contains(&format!("'{name}'")) && text.contains(says), "{parameters}: {text}");
+            assert!(!text.contains("S3CRET"), "{text}");
+        }
+    }
 }

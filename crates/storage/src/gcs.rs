@@ -59,3 +59,29 @@ fn with_file(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use logtide_model::Diagnose;
+
+    #[test]
+    fn what_cannot_be_honoured_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, content: &str| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            format!("credentials-file={}", path.display())
+        };
+        for (parameters, name, says) in [
+            ("predefined-acl=private".to_owned(), "predefined-acl", "uniform access"),
+            ("credentials-file=/nowhere/x".to_owned(), "credentials-file", "/nowhere/x"),
+            (file("text", "S3CRET"), "credentials-file", "no JSON"),
+            (file("other", r#"{"type":"external_account","x":"S3CRET"}"#), "credentials-file", "external_account"),
+        ] {
+            let error = crate::open(&format!("gs://b/p?{parameters}")).unwrap_err();
+            let text = format!("{error} {}", error.remedy());
+            assert!(text.contains(&format!("'{name}'")) && text.contains(says), "{parameters}: {text}");
+            assert!(!text.contains("S3CRET"), "{text}");
+        }
+    }
+}

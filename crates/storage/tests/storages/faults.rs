@@ -207,10 +207,14 @@ async fn refused_credentials_are_told_apart() {
 async fn a_redirect_is_not_followed_but_explained() {
     let lab = Lab::new("redirect").await;
     let headers = "location: http://127.0.0.1:1/\r\nx-amz-bucket-region: eu-west-3\r\n";
-    lab.proxy.next("PUT", [Fault::Answer("307 Temporary Redirect", headers, "")]);
-    let error = lab.put(b"x").await.unwrap_err();
-    assert_eq!(classify(&error), Trouble::Permanent, "{error}");
-    assert!(error.to_string().contains("eu-west-3"), "{error}");
+    let redirect = Fault::Answer("307 Temporary Redirect", headers, "");
+    lab.proxy.next("PUT", [redirect.clone()]);
+    lab.proxy.next("GET", [redirect]);
+    let get = lab.storage.store.get(&path("x")).await.unwrap_err();
+    for error in [lab.put(b"x").await.unwrap_err(), get] {
+        assert_eq!(classify(&error), Trouble::Permanent, "{error}");
+        assert!(error.to_string().contains("eu-west-3"), "{error}");
+    }
 }
 
 #[tokio::test]
