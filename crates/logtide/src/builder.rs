@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::Receiver;
 use logtide_coordinator::{DirectoryStore, Store, Tasks};
 use logtide_flusher::Blocking;
-use logtide_initial_scan::{RateLimiter, Scanner};
+use logtide_initial_scan::{RateLimiter, Scanner, ThreadIo};
 use logtide_model::message::ShardMessage;
 use logtide_model::{Host, MemoryBudget};
 use logtide_observer::{Observer, ObserverConfig};
@@ -55,12 +55,14 @@ pub(crate) struct Budgets {
 
 impl Budgets {
     fn new(config: &Config) -> Self {
-        let budget = |size: bytesize::ByteSize| MemoryBudget::new(usize::try_from(size.as_u64()).unwrap_or(usize::MAX));
+        let bytes = |size: bytesize::ByteSize| usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
+        let budget = |size| MemoryBudget::new(bytes(size));
+        let observing = budget(config.memory_quota);
         Budgets {
-            events: budget(config.pending_memory_quota),
+            events: observing.within(bytes(config.pending_memory_quota)),
             spool: budget(config.temp_file_memory_quota),
-            locks: budget(config.lock_memory_quota),
-            scan: budget(config.initial_scan_pending_memory_quota),
+            locks: observing.within(bytes(config.lock_memory_quota)),
+            scan: observing.within(bytes(config.initial_scan_pending_memory_quota)),
             upload: budget(config.upload_memory_quota),
         }
     }
@@ -170,9 +172,9 @@ impl Builder {
         if node.config.enable {
             node.metrics.enabled.inc();
         }
-        let scans = Arc::<ScanQueue>::default();
+        let scans = Arc::new(ScanQueue::new(node.config.initial_scan_concurrency));
         let workers = queues.into_iter().enumerate().map(|(n, queue)| worker(&node, &budgets, &scans, n, queue));
-        let limiter = RateLimiter::new(node.config.initial_scan_rate_limit.as_u64());
+        let limiter = RateLimiter::new(node.config.initial_scan_rate_limit.as_u64()).counting(Arc::new(ThreadIo));
         let scanner = Scanner { limiter, memory: budgets.scan.clone(), batch_bytes: SCAN_BATCH };
         let flushing = Flushing { runtime, memory: budgets.upload.clone(), blocking, opener: self.opener };
         Ok(Parts { workers: workers.collect(), node, budgets, scans, scanner, flushing })
@@ -209,6 +211,7 @@ fn worker(
         queue,
         board: node.shards.clone(),
         scans: scans.clone(),
+        tasks: node.tasks.clone(),
         metrics: node.metrics.clone(),
     }
 }

@@ -35,6 +35,9 @@ pub struct Config {
     pub temp_file_memory_quota: ByteSize,
     /// Raw bytes of a block of the spool. Default: 128 KiB. Range: 4 KiB to 16 MiB.
     pub block_size: ByteSize,
+    /// Memory for what is observed: applied events on their way, lock tracking and scans, all together. Each has a quota of
+    /// its own within it. Default: 128 MiB. Minimum: 3 MiB.
+    pub memory_quota: ByteSize,
     /// Memory for applied events on their way to the shards; what finds no room is dropped, and its region is caught up
     /// later. Default: 64 MiB. Minimum: 1 MiB.
     pub pending_memory_quota: ByteSize,
@@ -66,6 +69,7 @@ impl Default for Config {
             temp_path: PathBuf::from("log-backup-temp"),
             temp_file_memory_quota: ByteSize::mib(128),
             block_size: ByteSize::b(SpoolConfig::BLOCK_SIZE as u64),
+            memory_quota: ByteSize::mib(128),
             pending_memory_quota: ByteSize::mib(64),
             lock_memory_quota: ByteSize::mib(64),
             initial_scan_pending_memory_quota: ByteSize::mib(32),
@@ -107,6 +111,7 @@ impl Config {
         at_least("file-size-limit", self.file_size_limit, ByteSize::mib(1))?;
         at_least("temp-file-memory-quota", self.temp_file_memory_quota, ByteSize::mib(4))?;
         at_least("block-size", self.block_size, ByteSize::kib(4))?;
+        at_least("memory-quota", self.memory_quota, ByteSize::mib(3))?;
         at_least("pending-memory-quota", self.pending_memory_quota, ByteSize::mib(1))?;
         at_least("lock-memory-quota", self.lock_memory_quota, ByteSize::mib(1))?;
         at_least("initial-scan-pending-memory-quota", self.initial_scan_pending_memory_quota, ByteSize::mib(1))?;

@@ -14,6 +14,7 @@ pub(crate) struct Metrics {
     pub(crate) on_event: HistogramVec,
     pub(crate) scan_reason: IntCounterVec,
     pub(crate) scan_disk_read: IntCounter,
+    pub(crate) scan_source: IntCounterVec,
     pub(crate) scan_bytes: Histogram,
     pub(crate) scan_duration: Histogram,
     pub(crate) scan_operations: IntCounterVec,
@@ -60,7 +61,13 @@ impl Metrics {
                 &["stage"],
             )?,
             scan_reason: r.counters("tikv_log_backup_initial_scan_reason", "Why initial scans began", &["reason"])?,
-            scan_disk_read: r.counter("tikv_log_backup_initial_scan_disk_read", "Bytes that initial scans read")?,
+            scan_disk_read: r
+                .counter("tikv_log_backup_initial_scan_disk_read", "Bytes that initial scans read from disk")?,
+            scan_source: r.counters(
+                "logtide_catch_up_source",
+                "How regions were caught up: from a snapshot, from the raft log, or from both",
+                &["source"],
+            )?,
             scan_bytes: r.histogram(
                 "tikv_log_backup_incremental_scan_bytes",
                 "Bytes of records that an initial scan found",

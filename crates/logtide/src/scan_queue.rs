@@ -1,113 +1,82 @@
-//! Scans that wait for their turn. It owns their order, their backoff and their cancellation; it scans nothing.
+//! Scans that wait for their turn, shared by the shards (which push and cancel) and the scanners (which take). The order is
+//! [`ScanSchedule`]'s; here is the waiting.
 
-use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
-use logtide_initial_scan::{Cancel, Waiter};
+use logtide_initial_scan::{Cancel, ScanSchedule};
+use logtide_model::Ts;
 use logtide_model::message::{ScanId, ScanRequest};
-use logtide_model::{RegionId, TaskName};
 use parking_lot::{Condvar, Mutex};
 
-/// Requests by due time. Shared by the shards (which push and cancel) and the scanners (which take).
-#[derive(Default)]
+/// See the module.
 pub(crate) struct ScanQueue {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Default)]
 struct State {
-    /// By due time, then by arrival.
-    waiting: BTreeMap<(Instant, u64), (ScanRequest, Cancel)>,
-    /// The newest attempt of each task and region, waiting or running.
-    newest: HashMap<(TaskName, RegionId), (u64, Cancel)>,
-    arrivals: u64,
-    running: usize,
+    schedule: ScanSchedule,
     closed: bool,
 }
 
 impl ScanQueue {
-    /// Adds a request that is due at `due`; an older attempt for the same task and region is cancelled.
-    pub(crate) fn push(&self, request: ScanRequest, due: Instant) {
-        let mut state = self.state.lock();
-        let flag = Cancel::default();
-        let key = (request.id.task.clone(), request.id.region_id);
-        if let Some((_, older)) = state.newest.insert(key, (request.id.attempt, flag.clone())) {
-            older.cancel();
-        }
-        state.arrivals += 1;
-        let place = (due, state.arrivals);
-        state.waiting.insert(place, (request, flag));
+    /// An empty one; `limit` scans at once.
+    pub(crate) fn new(limit: usize) -> Self {
+        let state = State { schedule: ScanSchedule::new(limit), closed: false };
+        ScanQueue { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Adds a request that is due at `due`, for a region whose checkpoint is `checkpoint`; an older attempt for the same
+    /// task and region is cancelled.
+    pub(crate) fn push(&self, request: ScanRequest, due: Instant, checkpoint: Ts) {
+        self.state.lock().schedule.push(request, due, checkpoint);
         self.changed.notify_one();
     }
 
     /// Cancels an attempt, waiting or running; a newer one is left alone.
     pub(crate) fn cancel(&self, id: &ScanId) {
-        let mut state = self.state.lock();
-        let key = (id.task.clone(), id.region_id);
-        if state.newest.get(&key).is_some_and(|(attempt, _)| *attempt <= id.attempt)
-            && let Some((_, flag)) = state.newest.remove(&key)
-        {
-            flag.cancel();
-        }
+        self.state.lock().schedule.cancel(id);
     }
 
-    /// Waits for the next request that is due; `None` once closed.
+    /// Waits for the next request that is due and a turn that is free; `None` once closed.
     pub(crate) fn take(&self) -> Option<(ScanRequest, Cancel)> {
         let mut state = self.state.lock();
         while !state.closed {
-            if let Some(taken) = state.take(Instant::now()) {
+            let now = Instant::now();
+            if let Some(taken) = state.schedule.take(now) {
                 return Some(taken);
             }
-            match state.waiting.first_key_value().map(|(place, _)| place.0) {
-                Some(due) => drop(self.changed.wait_until(&mut state, due)),
+            match state.schedule.next_turn(now) {
+                Some(at) => drop(self.changed.wait_until(&mut state, at)),
                 None => self.changed.wait(&mut state),
             }
         }
         None
     }
 
-    /// The next request that is due at `now`, if there is one.
+    /// The next request that is due at `now`, if there is one and a turn is free.
     pub(crate) fn try_take(&self, now: Instant) -> Option<(ScanRequest, Cancel)> {
-        self.state.lock().take(now)
+        self.state.lock().schedule.take(now)
     }
 
-    /// Says that a request that was taken is over.
+    /// Says that a request that was taken is over: another one has its turn.
     pub(crate) fn done(&self, id: &ScanId) {
-        let mut state = self.state.lock();
-        state.running -= 1;
-        let key = (id.task.clone(), id.region_id);
-        if state.newest.get(&key).is_some_and(|(attempt, _)| *attempt == id.attempt) {
-            state.newest.remove(&key);
-        }
+        self.state.lock().schedule.done(id);
+        self.changed.notify_one();
     }
 
     /// How many wait, and how many run.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        let state = self.state.lock();
-        (state.waiting.len(), state.running)
+        let counts = self.state.lock().schedule.counts();
+        (counts.later + counts.ready, counts.running)
     }
 
     /// Ends it: everything is cancelled, and `take` returns `None`.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
-        state.waiting.clear();
-        state.newest.drain().for_each(|(_, (_, flag))| flag.cancel());
+        state.schedule.close();
         self.changed.notify_all();
-    }
-}
-
-impl State {
-    fn take(&mut self, now: Instant) -> Option<(ScanRequest, Cancel)> {
-        while let Some(next) = self.waiting.first_entry().filter(|next| next.key().0 <= now) {
-            let (request, flag) = next.remove();
-            if !flag.is_cancelled() {
-                self.running += 1;
-                return Some((request, flag));
-            }
-        }
-        None
     }
 }
 
@@ -115,11 +84,11 @@ impl State {
 mod tests {
     use super::*;
     use logtide_model::message::GapFlag;
-    use logtide_model::{Compression, Incarnation, KeyRange, Region, RegionEpoch, Task, Ts};
+    use logtide_model::{Compression, Incarnation, KeyRange, Region, RegionEpoch, RegionId, Task, TaskName};
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::thread;
 
-    fn request(region_id: RegionId, attempt: u64) -> ScanRequest {
+    fn request(region_id: RegionId) -> ScanRequest {
         let name = TaskName::new("t").unwrap();
         let task = Task {
             name: name.clone(),
@@ -130,7 +99,7 @@ mod tests {
             compression: Compression::Zstd,
         };
         ScanRequest {
-            id: ScanId { task: name, region_id, attempt },
+            id: ScanId { task: name, region_id, attempt: 1 },
             region: Region { id: region_id, epoch: RegionEpoch::default(), range: KeyRange::ALL },
             term: 1,
             gap: GapFlag::default(),
@@ -140,27 +109,23 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_attempt_cancels_the_older_one() {
-        let queue = ScanQueue::default();
-        queue.push(request(1, 1), Instant::now());
-        queue.push(request(1, 2), Instant::now());
-        queue.cancel(&request(1, 1).id);
-        let (taken, flag) = queue.take().unwrap();
-        assert_eq!(taken.id.attempt, 2);
-        assert!(!flag.is_cancelled());
-        queue.push(request(1, 3), Instant::now());
-        assert!(flag.is_cancelled(), "running attempts are cancelled too");
-        queue.done(&taken.id);
-        assert_eq!(queue.counts(), (1, 0));
-    }
-
-    #[test]
-    fn due_ones_go_before_those_that_back_off() {
-        let queue = ScanQueue::default();
-        queue.push(request(1, 1), Instant::now() + Duration::from_secs(3600));
-        queue.push(request(2, 1), Instant::now());
-        assert_eq!(queue.take().unwrap().0.id.region_id, 2);
+    fn who_waits_is_woken_by_a_request_by_a_free_turn_and_by_the_end() {
+        let queue = Arc::new(ScanQueue::new(1));
+        let taker = |queue: &Arc<ScanQueue>| {
+            let queue = queue.clone();
+            thread::spawn(move || queue.take().map(|(request, _)| request.id))
+        };
+        let first = taker(&queue);
+        queue.push(request(1), Instant::now(), Ts::ZERO);
+        let first = first.join().unwrap().unwrap();
+        queue.push(request(2), Instant::now(), Ts::ZERO);
+        assert!(queue.try_take(Instant::now()).is_none(), "the only turn is taken");
+        let second = taker(&queue);
+        queue.done(&first);
+        assert_eq!(second.join().unwrap().unwrap().region_id, 2);
+        let third = taker(&queue);
         queue.close();
-        assert!(queue.take().is_none());
+        assert!(third.join().unwrap().is_none());
+        assert_eq!(queue.counts().0, 0);
     }
 }

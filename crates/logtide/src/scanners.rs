@@ -82,7 +82,8 @@ pub(crate) fn send(node: &Node, request: &ScanRequest, event: ScanEvent) -> bool
 
 fn record(node: &Node, report: &ScanReport, begun: Instant) {
     let metrics = &node.metrics;
-    metrics.scan_disk_read.inc_by(report.read_bytes);
+    metrics.scan_disk_read.inc_by(report.disk_bytes);
+    metrics.scan_source.with_label_values(&[report.source.as_str()]).inc();
     metrics.scan_bytes.observe(report.bytes as f64);
     metrics.scan_duration.observe(begun.elapsed().as_secs_f64());
     metrics.scan_operations.with_label_values(&["write", "seek"]).inc_by(report.seeks);

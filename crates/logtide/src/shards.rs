@@ -6,6 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use logtide_coordinator::Tasks;
 use logtide_model::TaskName;
 use logtide_model::message::{ScanRequest, ShardMessage};
 use logtide_shard::{SealedShard, Shard, ShardEvent, ShardStats};
@@ -67,6 +68,7 @@ pub(crate) struct ShardWorker {
     pub(crate) queue: Receiver<ShardMessage>,
     pub(crate) board: Arc<ShardBoard>,
     pub(crate) scans: Arc<ScanQueue>,
+    pub(crate) tasks: Arc<Tasks>,
     pub(crate) metrics: Metrics,
 }
 
@@ -124,7 +126,8 @@ impl ShardWorker {
                 let reason = if request.failures == 0 { "leader-changed" } else { "retry" };
                 self.metrics.scan_reason.with_label_values(&[reason]).inc();
                 let due = now + delay(&request);
-                self.scans.push(request, due);
+                let checkpoint = self.tasks.known_start_ts(&request.task, &request.region.range);
+                self.scans.push(request, due, checkpoint);
             }
             ShardEvent::CancelScan(id) => self.scans.cancel(&id),
             ShardEvent::Sealed(part) => self.board.sealed(part),
