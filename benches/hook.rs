@@ -35,6 +35,7 @@ fn observer() -> (Observer, Vec<Receiver<ShardMessage>>) {
         start_ts: Ts::ZERO,
         ranges: vec![KeyRange::ALL],
         compression: Compression::Zstd,
+        encryption: None,
     };
     observer.set_tasks(vec![Arc::new(task)]);
     let region = Region { id: OBSERVED, epoch: RegionEpoch::default(), range: KeyRange::ALL };

@@ -34,6 +34,7 @@ pub(crate) fn run(args: &StartArgs, as_json: bool) -> Result<(), Failure> {
         start_ts,
         ranges: vec![RawRange::new(start, end)],
         compression: if args.no_compression { Compression::None } else { Compression::Zstd },
+        encryption: None,
     };
     let task = tasks.create(&spec)?;
     if as_json {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use logtide_format::proto::storage_backend::Backend;
 use logtide_format::proto::{CloudDynamic, CompressionType, Local, StorageBackend, StreamBackupTaskInfo};
-use logtide_model::{Compression, Incarnation, KeyRange, Task, TaskName, Ts};
+use logtide_format::{security_config, task_encryption};
+use logtide_model::{Compression, Incarnation, KeyRange, Task, TaskEncryption, TaskName, Ts};
 use prost::Message;
 use url::Url;
 
@@ -53,6 +54,9 @@ pub struct TaskSpec {
     pub ranges: Vec<RawRange>,
     /// How data files are compressed.
     pub compression: Compression,
+    /// How data files are encrypted; `None`: not at all. A data key becomes part of the task's record, as TiDB keeps it:
+    /// who can read the coordinator can read it.
+    pub encryption: Option<TaskEncryption>,
 }
 
 impl TaskSpec {
@@ -68,6 +72,13 @@ impl TaskSpec {
         }
         if self.ranges.iter().any(|r| r.encoded().is_empty()) {
             return invalid("one of its ranges is empty");
+        }
+        if let Some(encryption) = &self.encryption {
+            let read = task_encryption(&security_config(encryption));
+            if !matches!(&read, Ok(Some(read)) if read == encryption) {
+                let why = read.map_or_else(|fault| fault.to_string(), |_| "it would not encrypt".to_owned());
+                return invalid(&format!("its encryption cannot be: {why}"));
+            }
         }
         let mut sorted: Vec<KeyRange> = self.ranges.iter().map(RawRange::encoded).collect();
         sorted.sort();
@@ -89,7 +100,7 @@ impl TaskSpec {
                 Compression::None => CompressionType::Unknown.into(),
                 Compression::Zstd => CompressionType::Zstd.into(),
             },
-            ..StreamBackupTaskInfo::default()
+            security_config: self.encryption.as_ref().map(security_config),
         };
         Ok(info.encode_to_vec())
     }
@@ -119,6 +130,7 @@ impl TaskSpec {
             start_ts: self.start_ts,
             ranges,
             compression: self.compression,
+            encryption: self.encryption.clone(),
         }
     }
 }
@@ -166,6 +178,8 @@ pub(crate) fn read_task(info: &KeyValue, ranges: &[KeyValue]) -> Result<Task, Co
         Ok(CompressionType::Zstd) => Compression::Zstd,
         _ => return Err(malformed(format!("compression type {} is not for logs", proto.compression_type))),
     };
+    let encryption = proto.security_config.as_ref().map(task_encryption).transpose();
+    let encryption = encryption.map_err(|fault| malformed(format!("its encryption: {fault}")))?.flatten();
     let prefix = keys::ranges(&name);
     let mut ranges: Vec<KeyRange> =
         ranges.iter().map(|kv| KeyRange::from_raw(kv.key.get(prefix.len()..).unwrap_or_default(), &kv.value)).collect();
@@ -177,6 +191,7 @@ pub(crate) fn read_task(info: &KeyValue, ranges: &[KeyValue]) -> Result<Task, Co
         name,
         ranges,
         compression,
+        encryption,
     })
 }
 

@@ -12,8 +12,12 @@ use logtide_coordinator::{
     CoordinatorError, Degraded, FlushAnswer, LastFlush, NodeRecord, Pause, PauseReason, RawRange, Store, StoreStatus,
     TaskEvent, TaskSpec, TaskState, TaskWatch,
 };
-use logtide_format::proto::{Local, StorageBackend, StreamBackupError, StreamBackupTaskInfo, storage_backend::Backend};
-use logtide_model::{Compression, Diagnose, ErrorCode, KeyRange, Ts};
+use logtide_format::proto::stream_backup_task_security_config::Encryption;
+use logtide_format::proto::{
+    CipherInfo, Local, StorageBackend, StreamBackupError, StreamBackupTaskInfo, StreamBackupTaskSecurityConfig,
+    storage_backend::Backend,
+};
+use logtide_model::{Cipher, Compression, Diagnose, ErrorCode, KeyRange, MasterKeyRef, SecretKey, TaskEncryption, Ts};
 use prost::Message;
 
 const AT_ONCE: Duration = Duration::ZERO;
@@ -79,6 +83,50 @@ fn other_storages_keep_their_url() {
     }
 }
 
+fn data_key(length: usize) -> TaskEncryption {
+    TaskEncryption::DataKey { cipher: Cipher::Aes256Ctr, key: SecretKey::new(vec![0xa7; length]) }
+}
+
+#[test]
+fn encryption_is_kept_as_tidb_keeps_it_and_shown_to_nobody() {
+    let cluster = Cluster::new();
+    let file = MasterKeyRef::File { path: "/etc/master.key".to_owned() };
+    let master = TaskEncryption::MasterKeys { cipher: Cipher::Aes128Ctr, keys: vec![file] };
+    for (task, encryption) in [("a", data_key(32)), ("b", master)] {
+        let spec = TaskSpec { encryption: Some(encryption.clone()), ..spec(task) };
+        let created = cluster.tasks.create(&spec).unwrap();
+        assert_eq!(created.encryption.as_ref(), Some(&encryption));
+        assert_eq!(cluster.tasks.get(&name(task)).unwrap().as_ref(), Some(&created));
+        let text = format!("{spec:?} {created:?}");
+        assert!(!text.contains("167") && !text.to_lowercase().contains("a7a7"), "{text}");
+    }
+    let records = cluster.contents("/tidb/br-stream/info/");
+    let info = StreamBackupTaskInfo::decode(&records[0].1[..]).unwrap();
+    let cipher = CipherInfo { cipher_type: 4, cipher_key: vec![0xa7; 32] };
+    assert_eq!(info.security_config.unwrap().encryption, Some(Encryption::PlaintextDataKey(cipher)));
+    let info = StreamBackupTaskInfo::decode(&records[1].1[..]).unwrap();
+    assert!(matches!(info.security_config.unwrap().encryption, Some(Encryption::MasterKeyConfig(_))));
+}
+
+#[test]
+fn a_task_with_an_encryption_that_cannot_be_done_is_refused_without_its_key() {
+    let cluster = Cluster::new();
+    let cipher = CipherInfo { cipher_type: 5, cipher_key: b"topsecret".to_vec() };
+    let security = StreamBackupTaskSecurityConfig { encryption: Some(Encryption::PlaintextDataKey(cipher)) };
+    let local = Backend::Local(Local { path: "/b".to_owned() });
+    let info = StreamBackupTaskInfo {
+        storage: Some(StorageBackend { backend: Some(local) }),
+        name: "t".to_owned(),
+        security_config: Some(security),
+        ..StreamBackupTaskInfo::default()
+    };
+    let txn = Txn::new().put("/tidb/br-stream/info/t", info.encode_to_vec()).put("/tidb/br-stream/ranges/t/", "");
+    cluster.store.commit(txn).unwrap();
+    let error = cluster.tasks.require(&name("t")).unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(text.contains("sm4-ctr") && !text.contains("topsecret") && !text.contains("116, 111, 112"), "{text}");
+}
+
 #[test]
 fn a_second_task_of_the_name_is_refused() {
     let cluster = Cluster::new();
@@ -114,6 +162,8 @@ fn tasks_that_make_no_sense_are_refused() {
         (ranges(&[("x", ""), ("a", "b"), ("y", "z")]), "overlap"),
         (ranges(&[("", ""), ("a", "b")]), "overlap"),
         (TaskSpec { start_ts: Ts::MAX, ..spec("t") }, "start ts"),
+        (TaskSpec { encryption: Some(data_key(24)), ..spec("t") }, "keys of 32 bytes"),
+        (TaskSpec { encryption: Some(data_key(0)), ..spec("t") }, "would not encrypt"),
         (TaskSpec { storage: "no url".to_owned(), ..spec("t") }, "no URL"),
         (TaskSpec { storage: "local://host/x".to_owned(), ..spec("t") }, "no path"),
     ] {

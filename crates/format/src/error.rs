@@ -3,7 +3,7 @@
 use logtide_model::{Class, Diagnose, ErrorCode};
 use thiserror::Error;
 
-use crate::RecordError;
+use crate::{KeyFault, RecordError};
 
 /// Something that is not what the format says it is. Every error names the object.
 #[derive(Debug, Error)]
@@ -56,6 +56,16 @@ pub enum FormatError {
         object: String,
         /// Where the logical file begins.
         offset: u64,
+    },
+    /// The data is encrypted, and the keys that were given do not decrypt it.
+    #[error("{object}: logical file at byte {offset} cannot be decrypted: {fault}")]
+    Key {
+        /// The data object.
+        object: String,
+        /// Where the logical file begins.
+        offset: u64,
+        /// What is wrong.
+        fault: KeyFault,
     },
     /// zstd could not compress.
     #[error("zstd cannot compress")]
@@ -176,6 +186,11 @@ impl FileFault {
         matches!(self, FileFault::Mismatch { .. } | FileFault::Zstd(_))
     }
 
+    /// True for bytes that are no zstd frame of the declared length.
+    pub(crate) fn is_garbage(&self) -> bool {
+        matches!(self, FileFault::Zstd(_) | FileFault::NotOneFrame { .. } | FileFault::PlainLength { .. })
+    }
+
     fn is_unsupported(&self) -> bool {
         matches!(self, FileFault::UnknownCompression(_) | FileFault::Encryption(_))
     }
@@ -212,14 +227,16 @@ impl Diagnose for FormatError {
             FormatError::BadFile { fault, .. } if fault.is_checksum() => ErrorCode::Checksum,
             FormatError::BadFile { .. } => ErrorCode::MalformedMetadata,
             FormatError::BadRecord { .. } => ErrorCode::Checksum,
-            FormatError::Encrypted { .. } => ErrorCode::Encryption,
+            FormatError::Encrypted { .. } | FormatError::Key { .. } => ErrorCode::Encryption,
             FormatError::Compress(_) => ErrorCode::Io,
         }
     }
 
     fn class(&self) -> Class {
         match self {
-            FormatError::Encrypted { .. } => Class::Fatal,
+            FormatError::Key { fault, .. } if fault.is_transient() => Class::Retry,
+            FormatError::Key { fault: KeyFault::Content(_), .. } => Class::Corrupt,
+            FormatError::Encrypted { .. } | FormatError::Key { .. } => Class::Fatal,
             FormatError::BadFile { fault, .. } if fault.is_unsupported() => Class::Fatal,
             FormatError::Compress(_) => Class::Retry,
             _ => Class::Corrupt,
@@ -228,7 +245,10 @@ impl Diagnose for FormatError {
 
     fn remedy(&self) -> String {
         match self {
-            FormatError::Encrypted { .. } => "give the data key or the master key of the backup",
+            FormatError::Encrypted { .. } => {
+                "give the data key (--log.crypter.key) or the master key (--master-key) of the backup"
+            }
+            FormatError::Key { fault, .. } => fault.remedy(),
             FormatError::BadFile { fault, .. } if fault.is_unsupported() => {
                 "read the backup with a newer logtide, or with the tool that wrote it"
             }

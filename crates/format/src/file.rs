@@ -3,7 +3,7 @@
 use logtide_model::{Compression, Ts};
 
 use crate::info::{cf_of, compression_of, kind_of};
-use crate::{EntryKind, FileFault, FileKey, FormatError, proto, record_len};
+use crate::{EntryKind, FileFault, FileKey, FormatError, IV_LEN, proto, record_len};
 
 /// The longest plain logical file that is read: 4 GiB. TiKV's are at most a little over its `file-size-limit`
 /// (256 MiB by default); logtide's are one block.
@@ -146,9 +146,6 @@ fn check_bounds(info: &proto::DataFileInfo) -> Result<(), FileFault> {
     }
     Ok(())
 }
-
-/// Bytes of the initial counter block of every cipher of the format.
-const IV_LEN: usize = 16;
 
 fn is_encrypted(info: &proto::DataFileInfo) -> Result<bool, FileFault> {
     use proto::EncryptionMethod::{Plaintext, Unknown};

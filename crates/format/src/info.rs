@@ -2,7 +2,7 @@
 
 use logtide_model::{Cf, Compression, KeyRange, RegionEpoch, Ts};
 
-use crate::{EntryKind, FileKey, FileSummary, proto};
+use crate::{EntryKind, FileEncryption, FileKey, FileSummary, proto};
 
 /// A logical file that is ready to be uploaded.
 #[derive(Clone, Debug)]
@@ -13,10 +13,12 @@ pub struct LogicalFile {
     pub summary: FileSummary,
     /// The region's resolved ts; zero for records of an initial scan.
     pub resolved_ts: Ts,
-    /// Bytes after compression.
+    /// Bytes after compression and encryption.
     pub stored_length: u64,
     /// How it is compressed.
     pub compression: Compression,
+    /// How it is encrypted, if it is.
+    pub encryption: Option<FileEncryption>,
     /// The region at the seal, if it was resolved there.
     pub region: Option<RegionNote>,
 }
@@ -61,7 +63,7 @@ pub fn data_file_info(file: &LogicalFile, range_offset: u64) -> proto::DataFileI
         region_start_key: start,
         region_end_key: end,
         region_epoch: epochs.map(|e| proto::RegionEpoch { conf_ver: e.conf_ver, version: e.version }).collect(),
-        file_encryption_info: None,
+        file_encryption_info: file.encryption.as_ref().map(FileEncryption::to_proto),
     }
 }
 

@@ -195,6 +195,7 @@ mod tests {
             start_ts: Ts::ZERO,
             ranges: vec![range("k", ""), range("a", "c"), range("b", "d"), range("m", "n"), range("e", "f")],
             compression: Compression::None,
+            encryption: None,
         };
         assert_eq!(ranges(&task, &range("b", "z")), [range("b", "d"), range("e", "f"), range("k", "z")]);
         assert_eq!(ranges(&task, &range("d", "e")), []);

@@ -97,6 +97,7 @@ mod tests {
             start_ts: Ts::ZERO,
             ranges: vec![KeyRange::ALL],
             compression: Compression::Zstd,
+            encryption: None,
         };
         ScanRequest {
             id: ScanId { task: name, region_id, attempt: 1 },

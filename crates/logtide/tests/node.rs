@@ -57,6 +57,7 @@ impl World {
             start_ts: Ts::ZERO,
             ranges: vec![RawRange::default()],
             compression: Compression::Zstd,
+            encryption: None,
         };
         self.tasks().create(&spec).unwrap()
     }

@@ -85,6 +85,7 @@ fn no_checkpoint_moves_without_a_quorum_that_was_asked_after_the_barrier() {
         start_ts: Ts::ZERO,
         ranges: vec![RawRange::default()],
         compression: Compression::Zstd,
+        encryption: None,
     };
     tasks.create(&spec).unwrap();
     let mut txn = Client::new(cluster.rpc()).begin().unwrap();

@@ -8,6 +8,7 @@
 //! has them) unless a name says *raw*; the `z` prefix of keys on disk never gets here.
 
 pub mod codec;
+mod encryption;
 mod error;
 mod event;
 mod host;
@@ -19,9 +20,13 @@ pub mod planted;
 mod progress;
 mod range;
 mod region;
+mod secret;
 mod task;
 mod ts;
 
+pub use encryption::{
+    Cipher, Kms, KmsDataKey, KmsError, KmsKey, KmsVendor, MasterKeyRef, Random, RandomError, TaskEncryption,
+};
 pub use error::{Class, Diagnose, ErrorCode};
 pub use event::{ApplyBatch, Cf, Op, RegionChange, Role};
 pub use host::{Confirmed, Host, HostError, KvIter, KvSnapshot, LocalRegion, LogBatch, LogEntries, RaftObserver};
@@ -30,5 +35,6 @@ pub use memory::{MemoryBudget, Permit};
 pub use progress::{Publication, PublishError, Publisher, RegionFact};
 pub use range::KeyRange;
 pub use region::{Region, RegionEpoch, RegionId, StoreId, Term};
+pub use secret::{InvalidKey, SecretKey};
 pub use task::{Compression, Incarnation, InvalidTaskName, Task, TaskName};
 pub use ts::Ts;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::{KeyRange, Ts};
+use crate::{KeyRange, TaskEncryption, Ts};
 
 /// The name of a task: 1 to 128 characters of `[0-9a-zA-Z_]`, as `br` has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,6 +68,8 @@ pub struct Task {
     pub ranges: Vec<KeyRange>,
     /// How data files are compressed.
     pub compression: Compression,
+    /// How data files are encrypted, in the storage and on the local disk; `None`: not at all.
+    pub encryption: Option<TaskEncryption>,
 }
 
 impl Task {
@@ -85,6 +87,24 @@ impl Task {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{Cipher, SecretKey};
+
+    #[test]
+    fn a_task_does_not_show_its_key() {
+        let key = SecretKey::new([0xa7; 32]);
+        let task = Task {
+            name: TaskName::new("t").unwrap(),
+            incarnation: Incarnation(1),
+            storage: "local:///b".to_owned(),
+            start_ts: Ts::ZERO,
+            ranges: vec![KeyRange::ALL],
+            compression: Compression::Zstd,
+            encryption: Some(TaskEncryption::DataKey { cipher: Cipher::Aes256Ctr, key }),
+        };
+        let text = format!("{task:?} {task:#?}");
+        assert!(text.contains("SecretKey(32 bytes)") && text.contains("Aes256Ctr"), "{text}");
+        assert!(!text.contains("167") && !text.to_lowercase().contains("a7"), "{text}");
+    }
 
     #[test]
     fn names_are_checked() {

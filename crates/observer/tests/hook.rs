@@ -20,6 +20,7 @@ fn task(start: &'static str, end: &'static str) -> Arc<Task> {
         start_ts: Ts::new(1),
         ranges: vec![KeyRange::new(start, end)],
         compression: Compression::Zstd,
+        encryption: None,
     })
 }
 

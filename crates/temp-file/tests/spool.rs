@@ -28,6 +28,7 @@ fn content(sealed: &SealedSpool) -> Content {
             resolved_ts: Ts::new(1),
             stored_length: file.stored_length(),
             compression: file.compression,
+            encryption: None,
             region: None,
         };
         let plain = open_file("test", &data_file_info(&logical, 0), &stored).unwrap();

@@ -186,6 +186,7 @@ pub(crate) fn spec(task: &str) -> TaskSpec {
         start_ts: START,
         ranges: vec![RawRange::new("n", ""), RawRange::new("a", "m")],
         compression: Compression::Zstd,
+        encryption: None,
     }
 }
 

@@ -88,6 +88,7 @@ pub(crate) fn task() -> Arc<Task> {
         start_ts: Ts::new(1),
         ranges: vec![KeyRange::ALL],
         compression: Compression::Zstd,
+        encryption: None,
     })
 }
 

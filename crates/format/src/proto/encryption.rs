@@ -148,6 +148,7 @@ pub struct MasterKeyKms {
 
 /// Credentials for Azure Key Vault.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+#[prost(skip_debug)]
 pub struct AzureKms {
     /// The tenant.
     #[prost(string, tag = "1")]
@@ -178,16 +179,22 @@ pub struct AzureKms {
     pub client_certificate_password: String,
 }
 
+debug_without_secrets!(AzureKms { tenant_id, client_id, key_vault_url, hsm_name, hsm_url, client_certificate_path; client_secret, client_certificate, client_certificate_password });
+
 /// Credentials for Google Cloud KMS.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+#[prost(skip_debug)]
 pub struct GcpKms {
     /// A credentials file or its content.
     #[prost(string, tag = "1")]
     pub credential: String,
 }
 
+debug_without_secrets!(GcpKms { ; credential });
+
 /// Credentials for AWS KMS.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+#[prost(skip_debug)]
 pub struct AwsKms {
     /// The access key.
     #[prost(string, tag = "1")]
@@ -196,3 +203,5 @@ pub struct AwsKms {
     #[prost(string, tag = "2")]
     pub secret_access_key: String,
 }
+
+debug_without_secrets!(AwsKms { ; access_key, secret_access_key });

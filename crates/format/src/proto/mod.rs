@@ -3,6 +3,22 @@
 //!
 //! Only the messages that a backup consists of, or that a task is described with, are here. Unknown fields are dropped
 //! when a message is decoded.
+//!
+//! The `Debug` form of no message has a secret in it.
+
+/// `Debug` of a message with secrets: those fields tell only how long they are.
+macro_rules! debug_without_secrets {
+    ($message:ident { $($shown:ident),* ; $($secret:ident),+ }) => {
+        impl std::fmt::Debug for $message {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                let mut form = f.debug_struct(stringify!($message));
+                $(form.field(stringify!($shown), &self.$shown);)*
+                $(form.field(stringify!($secret), &format_args!("<{} bytes>", self.$secret.len()));)+
+                form.finish()
+            }
+        }
+    };
+}
 
 mod encryption;
 mod metadata;

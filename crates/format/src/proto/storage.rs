@@ -61,6 +61,7 @@ pub struct Hdfs {
 
 /// Amazon S3 and compatibles.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+#[prost(skip_debug)]
 pub struct S3 {
     /// The server's URL; empty for Amazon's.
     #[prost(string, tag = "1")]
@@ -115,8 +116,11 @@ pub struct S3 {
     pub profile: String,
 }
 
+debug_without_secrets!(S3 { endpoint, region, bucket, prefix, storage_class, sse, acl, force_path_style, sse_kms_key_id, role_arn, object_lock_enabled, provider, profile; access_key, secret_access_key, external_id, session_token });
+
 /// Google Cloud Storage.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+#[prost(skip_debug)]
 pub struct Gcs {
     /// The server's URL; empty for Google's.
     #[prost(string, tag = "1")]
@@ -138,8 +142,11 @@ pub struct Gcs {
     pub credentials_blob: String,
 }
 
+debug_without_secrets!(Gcs { endpoint, bucket, prefix, storage_class, predefined_acl; credentials_blob });
+
 /// Azure Blob Storage.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+#[prost(skip_debug)]
 pub struct AzureBlobStorage {
     /// The server's URL; empty for Azure's.
     #[prost(string, tag = "1")]
@@ -170,8 +177,11 @@ pub struct AzureBlobStorage {
     pub encryption_key: Option<AzureCustomerKey>,
 }
 
+debug_without_secrets!(AzureBlobStorage { endpoint, bucket, prefix, storage_class, account_name, encryption_scope, encryption_key; shared_key, access_sig });
+
 /// A customer provided AES-256 key.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+#[prost(skip_debug)]
 pub struct AzureCustomerKey {
     /// In Base64.
     #[prost(string, tag = "1")]
@@ -181,8 +191,11 @@ pub struct AzureCustomerKey {
     pub encryption_key_sha256: String,
 }
 
+debug_without_secrets!(AzureCustomerKey { ; encryption_key, encryption_key_sha256 });
+
 /// A storage by provider name.
 #[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
 pub struct CloudDynamic {
     /// The bucket.
     #[prost(message, optional, tag = "1")]
@@ -194,6 +207,8 @@ pub struct CloudDynamic {
     #[prost(btree_map = "string, string", tag = "3")]
     pub attrs: BTreeMap<String, String>,
 }
+
+debug_without_secrets!(CloudDynamic { bucket, provider_name; attrs });
 
 /// A bucket of any provider.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]

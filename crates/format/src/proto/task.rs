@@ -52,6 +52,7 @@ pub mod stream_backup_task_security_config {
 
 /// A cipher and its key.
 #[derive(Clone, PartialEq, Eq, Hash, prost::Message)]
+#[prost(skip_debug)]
 pub struct CipherInfo {
     /// An [`EncryptionMethod`].
     #[prost(enumeration = "EncryptionMethod", tag = "1")]
@@ -60,6 +61,8 @@ pub struct CipherInfo {
     #[prost(bytes = "vec", tag = "2")]
     pub cipher_key: Vec<u8>,
 }
+
+debug_without_secrets!(CipherInfo { cipher_type; cipher_key });
 
 /// Master keys and the cipher of the data keys.
 #[derive(Clone, PartialEq, prost::Message)]

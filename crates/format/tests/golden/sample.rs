@@ -70,6 +70,7 @@ pub(crate) fn data_object(schema: bool, compression: Compression, index: u32) ->
             resolved_ts: Ts::compose(START_MS, 0),
             stored_length: object.len() as u64 - offset,
             compression,
+            encryption: None,
             region: Some(RegionNote {
                 range: KeyRange::from_raw(b"m", b""),
                 epochs: vec![RegionEpoch { conf_ver: 1, version: 4 }, RegionEpoch { conf_ver: 2, version: 4 }],

@@ -3,10 +3,10 @@
 use std::fs;
 
 use logtide_format::{
-    FormatError, MetaName, Records, checkpoint_path, decode_checkpoint, decode_metadata, encode_metadata, open_file,
-    proto,
+    FormatError, KeyFault, Keys, MasterKey, MetaName, Records, checkpoint_path, decode_checkpoint, decode_metadata,
+    encode_metadata, open_file, open_file_with, proto,
 };
-use logtide_model::Ts;
+use logtide_model::{Class, Diagnose, ErrorCode, SecretKey, Ts};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -62,19 +62,107 @@ fn every_record_is_read_from_plain_backups() {
     let mut expected = fed();
     expected.sort();
     for variant in PLAIN_VARIANTS {
-        let mut found = Vec::new();
-        for meta in load(variant) {
-            for (object, _, info, stored) in meta.files() {
-                add_records(&meta, info, &open_file(object, info, stored).unwrap(), &mut found);
-            }
+        assert_eq!(read_with(variant, &Keys::NONE), expected, "{variant}");
+    }
+}
+
+/// All records of a variant, sorted.
+fn read_with(variant: &str, keys: &Keys) -> Vec<Fed> {
+    let mut found = Vec::new();
+    for meta in load(variant) {
+        for (object, _, info, stored) in meta.files() {
+            add_records(&meta, info, &open_file_with(object, info, stored, keys).unwrap(), &mut found);
         }
-        found.sort();
-        assert_eq!(found, expected, "{variant}");
+    }
+    found.sort();
+    found
+}
+
+/// The data key of README.txt.
+fn data_key(length: u8) -> SecretKey {
+    SecretKey::new((0..length).map(|i| i.wrapping_mul(7).wrapping_add(1)).collect::<Vec<_>>())
+}
+
+fn master_key() -> MasterKey {
+    let text = fs::read_to_string(interop().join("master_key.hex")).unwrap();
+    MasterKey::new(SecretKey::from_hex(&text).unwrap()).unwrap()
+}
+
+/// The keys of an encrypted variant.
+fn keys_of(variant: &str) -> Keys {
+    match variant {
+        "zstd_aes256ctr" => Keys::NONE.with_data_key(data_key(32)),
+        "uncompressed_aes128ctr" => Keys::NONE.with_data_key(data_key(16)),
+        _ => Keys::NONE.with_master_key(master_key()),
     }
 }
 
 #[test]
-fn encrypted_files_are_intact_and_told_from_plain_ones() {
+fn every_record_is_read_from_encrypted_backups() {
+    let mut expected = fed();
+    expected.sort();
+    for variant in ENCRYPTED_VARIANTS {
+        assert_eq!(read_with(variant, &keys_of(variant)), expected, "{variant}");
+    }
+}
+
+#[test]
+fn other_keys_are_refused_and_told_from_damage() {
+    let other_master = || MasterKey::new(SecretKey::new([9; 32])).unwrap();
+    type IsFault = fn(&KeyFault) -> bool;
+    let cases: [(&str, Keys, IsFault); 9] = [
+        ("zstd_aes256ctr", Keys::NONE.with_data_key(SecretKey::new([9; 32])), |f| {
+            matches!(f, KeyFault::WrongDataKey(_))
+        }),
+        ("uncompressed_aes128ctr", Keys::NONE.with_data_key(SecretKey::new([9; 16])), |f| {
+            matches!(f, KeyFault::WrongDataKey(_))
+        }),
+        ("zstd_aes256ctr", Keys::NONE.with_data_key(data_key(16)), |f| matches!(f, KeyFault::Length { found: 16, .. })),
+        ("zstd_aes256ctr", Keys::NONE.with_master_key(master_key()), |f| matches!(f, KeyFault::NoDataKey { .. })),
+        ("zstd_masterkey_file", Keys::NONE.with_data_key(data_key(32)), |f| *f == KeyFault::NoMasterKey),
+        ("zstd_masterkey_file", Keys::NONE.with_master_key(other_master()), |f| *f == KeyFault::WrongMasterKey),
+        ("zstd_masterkey_file", Keys::NONE.with_master_key(other_master()).with_master_key(other_master()), |f| {
+            *f == KeyFault::WrongMasterKey
+        }),
+        ("uncompressed_aes128ctr", Keys::NONE.with_data_key(SecretKey::new([])), |f| {
+            matches!(f, KeyFault::Length { found: 0, .. })
+        }),
+        ("uncompressed_aes128ctr", Keys::NONE.with_data_key(data_key(32)), |f| {
+            matches!(f, KeyFault::Length { found: 32, .. })
+        }),
+    ];
+    for (variant, keys, expected) in cases {
+        for meta in load(variant) {
+            for (object, _, info, stored) in meta.files() {
+                let error = open_file_with(object, info, stored, &keys).unwrap_err();
+                assert!(matches!(&error, FormatError::Key { fault, .. } if expected(fault)), "{variant}: {error}");
+                assert!(error.to_string().starts_with(object) && !error.remedy().is_empty(), "{error}");
+                assert_eq!((error.code(), error.class()), (ErrorCode::Encryption, Class::Fatal));
+            }
+        }
+    }
+    let spare = Keys::NONE.with_master_key(other_master()).with_master_key(master_key());
+    assert_eq!(read_with("zstd_masterkey_file", &spare).len(), 590, "any of the master keys will do");
+}
+
+#[test]
+fn damage_below_the_encryption_is_no_matter_of_keys() {
+    for variant in ENCRYPTED_VARIANTS {
+        let keys = keys_of(variant);
+        let metas = load(variant);
+        let (object, _, info, stored) = metas[0].files().next().unwrap();
+        for byte in 0..stored.len() {
+            let mut flipped = stored.to_vec();
+            flipped[byte] ^= 0x10;
+            let error = open_file_with(object, info, &flipped, &keys).unwrap_err();
+            assert!(matches!(error, FormatError::BadFile { .. }), "{error}");
+            assert_eq!(error.code(), ErrorCode::Checksum, "{error}");
+        }
+    }
+}
+
+#[test]
+fn without_keys_the_remedy_is_told() {
     for variant in ENCRYPTED_VARIANTS {
         for meta in load(variant) {
             for (object, _, info, stored) in meta.files() {
@@ -84,6 +172,7 @@ fn encrypted_files_are_intact_and_told_from_plain_ones() {
                 check_mode(variant, encryption);
                 let error = open_file(object, info, stored).unwrap_err();
                 assert!(matches!(error, FormatError::Encrypted { .. }), "{error}");
+                assert!(error.to_string().contains(object) && error.remedy().contains("--master-key"), "{error}");
             }
         }
     }

@@ -48,6 +48,7 @@ fn write_file(
         resolved_ts: file.resolved_ts,
         stored_length: stored.len() as u64,
         compression: file.compression,
+        encryption: None,
         region: region_note(theirs),
     };
     (data_file_info(&ours, offset), plain, stored)

@@ -207,6 +207,7 @@ pub(super) fn task(ranges: Vec<KeyRange>) -> Task {
         start_ts: Ts::ZERO,
         ranges,
         compression: Compression::None,
+        encryption: None,
     }
 }
 

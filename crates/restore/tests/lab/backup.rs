@@ -166,6 +166,7 @@ fn block(entries: &[&Entry], compression: Compression) -> (LogicalFile, Vec<u8>)
         resolved_ts: Ts::new(1),
         stored_length: stored.len() as u64,
         compression,
+        encryption: None,
         region: Some(RegionNote { range: KeyRange::ALL, epochs }),
     };
     (file, stored)

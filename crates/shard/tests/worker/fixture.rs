@@ -137,6 +137,7 @@ pub(crate) fn task(name: &str, ranges: &[(&str, &str)]) -> Arc<Task> {
         start_ts: Ts::new(10),
         ranges: ranges.iter().map(|(a, b)| raw_range(a, b)).collect(),
         compression: Compression::None,
+        encryption: None,
     })
 }
 
