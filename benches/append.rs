@@ -80,6 +80,7 @@ fn lanes(shards: usize, segments: usize, value_len: usize, memory: &MemoryBudget
             memory: memory.clone(),
             block_size: SpoolConfig::BLOCK_SIZE,
             compression: Compression::Zstd,
+            encryption: None,
         };
         let floor = Floor::new(&workload).unwrap();
         Lane { workload, floor, spool: Spool::new(config, &format!("bench-{shard}")).unwrap() }

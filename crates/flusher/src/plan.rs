@@ -166,7 +166,7 @@ fn logical_file(generation: &SealedGeneration, block: &SealedFile, stored_length
         resolved_ts: region.map_or(Ts::ZERO, |(_, resolved)| *resolved),
         stored_length,
         compression: block.compression,
-        encryption: None,
+        encryption: block.encryption.clone(),
         region: region.map(|(note, _)| note.clone()),
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use logtide_format::RegionNote;
 use logtide_model::message::{ScanId, ScanRequest};
 use logtide_model::{MemoryBudget, RegionFact, RegionId, TaskName, Ts};
-use logtide_temp_file::{SealedSpool, SpoolError};
+use logtide_temp_file::{SealedSpool, SpoolError, TaskKeys};
 
 /// What a [`Shard`](crate::Shard) is made of.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct ShardConfig {
     pub spool_dir: PathBuf,
     /// What spools may take, in bytes; shared with other shards.
     pub spool_memory: MemoryBudget,
+    /// The keys of tasks that are encrypted.
+    pub keys: TaskKeys,
     /// Plain bytes of a block of a spool.
     pub block_size: usize,
     /// What locks and queued lock changes may take, in bytes; shared with other shards. It is kept by giving up

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use logtide_format::EntryKind;
 use logtide_model::{Cf, RegionId, Task};
-use logtide_temp_file::{SealedSpool, Spool, SpoolConfig, SpoolError};
+use logtide_temp_file::{SealedSpool, Spool, SpoolConfig, SpoolError, TaskKeys};
 
 use crate::ShardConfig;
 
@@ -13,6 +13,7 @@ use crate::ShardConfig;
 pub(crate) struct TaskWork {
     pub(crate) task: Arc<Task>,
     config: SpoolConfig,
+    keys: TaskKeys,
     name: String,
     state: State,
 }
@@ -29,13 +30,14 @@ impl TaskWork {
     /// A task whose spool is yet to be opened.
     pub(crate) fn new(task: Arc<Task>, config: &ShardConfig) -> Self {
         let name = format!("{}-{}", task.name, config.shard);
-        let config = SpoolConfig {
+        let spool = SpoolConfig {
             dir: config.spool_dir.clone(),
             memory: config.spool_memory.clone(),
             block_size: config.block_size,
             compression: task.compression,
+            encryption: None,
         };
-        TaskWork { task, config, name, state: State::Lost(None) }
+        TaskWork { task, config: spool, keys: config.keys.clone(), name, state: State::Lost(None) }
     }
 
     /// True if nothing is appended.
@@ -48,7 +50,10 @@ impl TaskWork {
         if let State::Lost(spool) = &mut self.state {
             let spool = match spool.take() {
                 Some(spool) => spool,
-                None => Spool::new(self.config.clone(), &self.name)?,
+                None => {
+                    self.config.encryption = self.keys.of(&self.task)?;
+                    Spool::new(self.config.clone(), &self.name)?
+                }
             };
             self.state = State::Open(spool);
         }

@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use logtide_format::FormatError;
-use logtide_model::{Class, Diagnose, ErrorCode};
+use logtide_format::{FormatError, KeyFault};
+use logtide_model::{Class, Diagnose, ErrorCode, TaskName};
 use thiserror::Error;
 
 /// Why a spool could not do what it was asked.
@@ -42,6 +42,15 @@ pub enum SpoolError {
     /// A block could not be summarized or compressed.
     #[error(transparent)]
     Format(#[from] FormatError),
+    /// A block could not be encrypted.
+    #[error("a block cannot be encrypted: {0}")]
+    Key(#[source] KeyFault),
+    /// The task is encrypted and nobody opened its keys.
+    #[error("the task {task} is encrypted, and its keys are not open: nothing is written to the disk")]
+    NoKeys {
+        /// The task.
+        task: TaskName,
+    },
     /// An earlier error made the open generation unusable.
     #[error("the open generation is lost: {cause}")]
     Poisoned {
@@ -64,6 +73,7 @@ impl Diagnose for SpoolError {
             SpoolError::Corrupt { .. } => ErrorCode::Checksum,
             SpoolError::Record { .. } => ErrorCode::Unknown,
             SpoolError::Format(error) => error.code(),
+            SpoolError::Key(_) | SpoolError::NoKeys { .. } => ErrorCode::Encryption,
         }
     }
 
@@ -71,6 +81,8 @@ impl Diagnose for SpoolError {
         match self {
             // The generation is lost, its regions are read again: that needs no one.
             SpoolError::Io { .. } | SpoolError::Poisoned { .. } | SpoolError::Corrupt { .. } => Class::Retry,
+            // The keys were good when they were opened; what may be missing is randomness, or the opening.
+            SpoolError::Key(_) | SpoolError::NoKeys { .. } => Class::Retry,
             SpoolError::Record { .. } => Class::Corrupt,
             SpoolError::Format(error) => error.class(),
         }
@@ -86,7 +98,8 @@ impl Diagnose for SpoolError {
             }
             SpoolError::Corrupt { .. } => "check the disk of the spool directory".to_owned(),
             SpoolError::Format(error) => error.remedy(),
-            SpoolError::Record { .. } | SpoolError::Poisoned { .. } => String::new(),
+            SpoolError::NoKeys { .. } => "see why the keys of the task cannot be opened on this store".to_owned(),
+            SpoolError::Record { .. } | SpoolError::Poisoned { .. } | SpoolError::Key(_) => String::new(),
         }
     }
 }

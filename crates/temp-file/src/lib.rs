@@ -10,10 +10,14 @@
 //! * Over budget, blocks go to the file, and the longest tails become blocks before they are full. Where all tails are
 //!   too short for that they go to the file, plain, as *runs*, and are put together again when the generation is sealed.
 //!
+//! Where the task is encrypted, blocks and runs are encrypted before they leave the tail: nothing plain ever reaches the
+//! disk, and an upload that is repeated sends the same bytes.
+//!
 //! Nothing of a spool file is of use to another process: after a crash the events are read again from the node.
 
 mod chunks;
 mod disk;
+mod encryption;
 mod error;
 mod ledger;
 mod sealed;
@@ -21,6 +25,7 @@ mod segment;
 mod spool;
 mod stale;
 
+pub use encryption::{SpoolEncryption, TaskKeys};
 pub use error::SpoolError;
 pub use sealed::{SealedFile, SealedSpool};
 pub use spool::{Spool, SpoolConfig};

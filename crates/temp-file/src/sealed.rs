@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use logtide_format::{FileKey, FileSummary};
+use logtide_format::{FileEncryption, FileKey, FileSummary};
 use logtide_model::{Compression, Permit};
 
 use crate::SpoolError;
@@ -28,6 +28,8 @@ pub struct SealedFile {
     pub summary: FileSummary,
     /// How its stored bytes are compressed.
     pub compression: Compression,
+    /// How its stored bytes are encrypted, if they are.
+    pub encryption: Option<FileEncryption>,
     content: Content,
     /// What all blocks of the generation hold in memory.
     _memory: Arc<Permit>,
@@ -59,12 +61,13 @@ impl SealedFile {
         file: Option<&Arc<SpoolFile>>,
         memory: &Arc<Permit>,
     ) -> Result<Self, SpoolError> {
-        let content = match (block.stored, file) {
-            (Stored::Memory(bytes), _) => Content::Memory(bytes),
-            (Stored::Disk(place), Some(file)) => Content::Disk(place, Arc::clone(file)),
+        let content = match (&block.stored, file) {
+            (Stored::Memory(bytes), _) => Content::Memory(bytes.clone()),
+            (Stored::Disk(place), Some(file)) => Content::Disk(*place, Arc::clone(file)),
             (Stored::Disk(_), None) => return Err(SpoolError::Poisoned { cause: "its file is gone".to_owned() }),
         };
-        Ok(SealedFile { key, summary: block.summary, compression, content, _memory: Arc::clone(memory) })
+        let Block { summary, encryption, .. } = block;
+        Ok(SealedFile { key, summary, compression, encryption, content, _memory: Arc::clone(memory) })
     }
 
     /// How many bytes are stored.

@@ -1,10 +1,11 @@
 //! The records of one logical file key in the open generation.
 
 use bytes::Bytes;
-use logtide_format::{FileKey, FileSummary};
+use logtide_format::{FileEncryption, FileKey, FileSummary};
 
 use crate::chunks::Tail;
 use crate::disk::Place;
+use crate::encryption::RunCipher;
 
 /// A segment: pieces in append order, and the tail behind them.
 #[derive(Debug)]
@@ -17,10 +18,17 @@ pub(crate) struct Segment {
 /// A part of a segment that is not in its tail any more.
 #[derive(Debug)]
 pub(crate) enum Piece {
-    /// Summarized and compressed.
+    /// Summarized, compressed and encrypted.
     Block(Box<Block>),
-    /// Plain, in the file.
-    Run(Place),
+    /// Records as they are (encrypted, if the task is), in the file.
+    Run(Box<Run>),
+}
+
+/// A part of a tail in the file.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) place: Place,
+    pub(crate) cipher: Option<RunCipher>,
 }
 
 /// A block.
@@ -28,6 +36,7 @@ pub(crate) enum Piece {
 pub(crate) struct Block {
     pub(crate) summary: FileSummary,
     pub(crate) stored: Stored,
+    pub(crate) encryption: Option<FileEncryption>,
 }
 
 /// Where the compressed bytes of a block are.

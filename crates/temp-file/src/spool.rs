@@ -18,7 +18,7 @@ use crate::disk::{Create, SpoolWriter, create};
 use crate::ledger::Ledger;
 use crate::segment::Segment;
 use crate::stale::new_path;
-use crate::{SealedSpool, SpoolError};
+use crate::{SealedSpool, SpoolEncryption, SpoolError};
 use blocks::Work;
 
 /// Bytes of the timestamp at the end of a key.
@@ -37,6 +37,8 @@ pub struct SpoolConfig {
     pub block_size: usize,
     /// How blocks are compressed.
     pub compression: Compression,
+    /// What blocks, and whatever else goes to the file, are encrypted with.
+    pub encryption: Option<SpoolEncryption>,
 }
 
 impl SpoolConfig {
@@ -85,7 +87,7 @@ impl Spool {
             ledger: Ledger::new(config.memory.clone()),
             blocks: config.memory.force_acquire(0),
             writer: None,
-            work: Work::new(config.compression)?,
+            work: Work::new(&config)?,
             poisoned: None,
             name: name.to_owned(),
             create,
@@ -166,6 +168,9 @@ impl Spool {
         self.segments.clear();
         self.writer = None;
         self.open_bytes = 0;
+        if let Some(cipher) = &mut self.work.cipher {
+            cipher.end_generation();
+        }
         self.ledger.set(self.work.accounted + self.pool.bytes());
     }
 

@@ -13,7 +13,8 @@ use proptest::prelude::*;
 type Content = BTreeMap<FileKey, Vec<(Vec<u8>, Vec<u8>)>>;
 
 fn config(dir: &Path, limit: usize, block_size: usize) -> SpoolConfig {
-    SpoolConfig { dir: dir.to_owned(), memory: MemoryBudget::new(limit), block_size, compression: Compression::Zstd }
+    let (memory, compression) = (MemoryBudget::new(limit), Compression::Zstd);
+    SpoolConfig { dir: dir.to_owned(), memory, block_size, compression, encryption: None }
 }
 
 /// Every block, opened through its metadata as a restore does it.
@@ -28,7 +29,7 @@ fn content(sealed: &SealedSpool) -> Content {
             resolved_ts: Ts::new(1),
             stored_length: file.stored_length(),
             compression: file.compression,
-            encryption: None,
+            encryption: file.encryption.clone(),
             region: None,
         };
         let plain = open_file("test", &data_file_info(&logical, 0), &stored).unwrap();

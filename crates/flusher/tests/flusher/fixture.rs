@@ -72,6 +72,7 @@ pub(crate) fn spool(dir: &FsPath, name: &str, memory: usize, events: &[Event]) -
         memory: MemoryBudget::new(memory),
         block_size: 64 << 10,
         compression: Compression::Zstd,
+        encryption: None,
     };
     let mut spool = Spool::new(config, name).unwrap();
     for e in events {

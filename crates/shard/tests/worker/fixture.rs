@@ -15,6 +15,7 @@ use logtide_model::{
     Ts, append_ts, encode_raw_key,
 };
 use logtide_shard::{SealedShard, Shard, ShardConfig, ShardEvent};
+use logtide_temp_file::TaskKeys;
 
 pub(crate) struct Fixture {
     pub(crate) shard: Shard,
@@ -48,6 +49,7 @@ impl Fixture {
             shard: 3,
             spool_dir: spool_dir.clone(),
             spool_memory: spool_memory.clone(),
+            keys: TaskKeys::default(),
             block_size: 64 << 10,
             lock_memory: lock_memory.clone(),
         });

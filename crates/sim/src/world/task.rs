@@ -48,6 +48,7 @@ impl SimTask {
             start_ts: Ts::ZERO,
             ranges: vec![RawRange::new(vec![], vec![])],
             compression: Compression::Zstd,
+            encryption: None,
         };
         tasks.create(&spec).map(drop).map_err(|e| Violation::broken(&e))
     }

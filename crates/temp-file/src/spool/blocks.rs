@@ -1,12 +1,12 @@
-//! From a tail to a block: summarize, compress, store.
+//! From a tail to a block: summarize, compress, encrypt, store.
 
 use bytes::Bytes;
 use logtide_format::{Compressor, FormatError, summarize};
-use logtide_model::Compression;
 
-use super::Spool;
+use super::{Spool, SpoolConfig};
 use crate::SpoolError;
 use crate::disk::SpoolWriter;
+use crate::encryption::SpoolCipher;
 use crate::segment::{Block, Piece, Stored};
 use crate::stale::new_path;
 
@@ -19,14 +19,17 @@ pub(super) struct Work {
     compressor: Compressor,
     pub(super) plain: Vec<u8>,
     stored: Vec<u8>,
+    /// If the task is encrypted.
+    pub(super) cipher: Option<SpoolCipher>,
     /// Bytes that the ledger has for all this.
     pub(super) accounted: usize,
 }
 
 impl Work {
-    pub(super) fn new(compression: Compression) -> Result<Self, FormatError> {
-        let compressor = Compressor::new(compression)?;
-        Ok(Work { compressor, plain: Vec::new(), stored: Vec::new(), accounted: 0 })
+    pub(super) fn new(config: &SpoolConfig) -> Result<Self, FormatError> {
+        let compressor = Compressor::new(config.compression)?;
+        let cipher = config.encryption.clone().map(SpoolCipher::new);
+        Ok(Work { compressor, plain: Vec::new(), stored: Vec::new(), cipher, accounted: 0 })
     }
 
     /// Empties it, and gives back what only an unusually large record needed.
@@ -56,12 +59,14 @@ impl Spool {
 
     /// Makes a block of `work.plain`, and empties it.
     pub(super) fn make_block(&mut self, at: usize) -> Result<(), SpoolError> {
-        let Work { compressor, plain, stored, .. } = &mut self.work;
+        let Work { compressor, plain, stored, cipher, .. } = &mut self.work;
         let segment = &mut self.segments[at];
         let summary = summarize(&segment.key, plain)?;
         stored.clear();
         compressor.compress(plain, stored)?;
-        let block = Block { stored: self.store(Block::overhead(&summary))?, summary };
+        // Once, here: wherever the block goes, and however often it is uploaded, its bytes stay the same (I5).
+        let encryption = cipher.as_mut().map(|cipher| cipher.encrypt(stored)).transpose()?;
+        let block = Block { stored: self.store(Block::overhead(&summary))?, summary, encryption };
         self.segments[at].pieces.push(Piece::Block(Box::new(block)));
         self.work.clear(self.config.block_size);
         self.settle_work();

@@ -3,7 +3,7 @@
 use super::Spool;
 use crate::SpoolError;
 use crate::chunks::SLAB;
-use crate::segment::{Piece, Stored};
+use crate::segment::{Piece, Run, Stored};
 
 /// Tails shorter than this are not compressed under memory pressure but kept as runs: zstd finds little in them, and
 /// the metadata of a block (about 300 bytes) counts.
@@ -99,9 +99,17 @@ impl Spool {
     fn spill_tail(&mut self, at: usize) -> Result<(), SpoolError> {
         let mut writer = self.take_writer()?;
         let segment = &mut self.segments[at];
-        let place = writer.append(segment.tail.parts(&self.pool));
+        let (place, cipher) = match &mut self.work.cipher {
+            None => (writer.append(segment.tail.parts(&self.pool)), None),
+            Some(cipher) => {
+                let mut bytes: Vec<u8> = Vec::with_capacity(segment.tail.len());
+                segment.tail.parts(&self.pool).for_each(|part| bytes.extend_from_slice(part));
+                let cipher = cipher.encrypt_run(&mut bytes)?;
+                (writer.append([&bytes[..]].into_iter()), Some(cipher))
+            }
+        };
         self.writer = Some(writer);
-        segment.pieces.push(Piece::Run(place?));
+        segment.pieces.push(Piece::Run(Box::new(Run { place: place?, cipher })));
         self.pool.put(&mut segment.tail);
         Ok(())
     }

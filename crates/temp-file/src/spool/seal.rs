@@ -45,9 +45,13 @@ impl Spool {
                     self.make_block_of_rest(at)?;
                     self.segments[at].pieces.push(piece);
                 }
-                Piece::Run(place) => {
+                Piece::Run(run) => {
+                    let before = self.work.plain.len();
                     if let Some(writer) = &self.writer {
-                        writer.read(place, &mut self.work.plain)?;
+                        writer.read(run.place, &mut self.work.plain)?;
+                    }
+                    if let Some(cipher) = &run.cipher {
+                        cipher.decrypt(&mut self.work.plain[before..])?;
                     }
                     if self.work.plain.len() >= self.config.block_size {
                         self.make_block(at)?;

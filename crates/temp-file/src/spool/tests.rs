@@ -23,6 +23,7 @@ fn config(dir: &Path, limit: usize) -> SpoolConfig {
         memory: MemoryBudget::new(limit),
         block_size: 4 << 10,
         compression: Compression::None,
+        encryption: None,
     }
 }
 
