@@ -25,6 +25,7 @@ fn observer(n: u64) -> (Observer, Receiver<ShardMessage>, MemoryBudget, Vec<GapF
         start_ts: Ts::new(1),
         ranges: vec![KeyRange::ALL],
         compression: Compression::Zstd,
+        encryption: None,
     };
     observer.set_tasks(vec![Arc::new(task)]);
     for id in 1..=n {

@@ -108,7 +108,8 @@ fn write_generation(dir: &Path, generation: u64, blocks: &[(Cf, Vec<u8>)]) {
         compressor.compress(plain, &mut object).unwrap();
         let stored_length = (object.len() - before) as u64;
         let (resolved_ts, compression) = (Ts::new(1), Compression::Zstd);
-        let file = LogicalFile { key, summary, resolved_ts, stored_length, compression, encryption: None, region: None };
+        let file =
+            LogicalFile { key, summary, resolved_ts, stored_length, compression, encryption: None, region: None };
         infos.push(data_file_info(&file, before as u64));
     }
     let tag = ObjectTag { boot: 1, generation };

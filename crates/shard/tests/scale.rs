@@ -17,6 +17,7 @@ use logtide_model::{
 };
 use logtide_observer::{Observer, ObserverConfig};
 use logtide_shard::{SealedShard, Shard, ShardConfig, ShardEvent};
+use logtide_temp_file::TaskKeys;
 use parking_lot::{Condvar, Mutex};
 
 const REGIONS: u64 = 100_000;
@@ -145,7 +146,8 @@ impl Node {
         for (shard, queue) in queues.into_iter().enumerate() {
             let spool_dir = home.path().join("spool");
             let (spool_memory, lock_memory) = (MemoryBudget::new(64 << 20), MemoryBudget::new(64 << 20));
-            let config = ShardConfig { shard, spool_dir, spool_memory, block_size: 64 << 10, lock_memory };
+            let keys = TaskKeys::default();
+            let config = ShardConfig { shard, spool_dir, spool_memory, keys, block_size: 64 << 10, lock_memory };
             let (turns, sealed) = (turns.clone(), sealed_tx.clone());
             threads.push(std::thread::spawn(move || shard_thread(Shard::new(config), queue, turns, sealed)));
         }
@@ -179,6 +181,7 @@ impl Node {
             start_ts: Ts::new(100),
             ranges: vec![KeyRange::ALL],
             compression: Compression::Zstd,
+            encryption: None,
         });
         observer.broadcast(|_| ShardMessage::StartTask(task.clone()));
         observer.set_tasks(vec![task.clone()]);

@@ -247,7 +247,8 @@ mod tests {
         let summary = summarize(&file, &plain).unwrap();
         let stored_length = plain.len() as u64;
         let (resolved_ts, compression, region) = (Ts::new(99), Compression::None, None);
-        let file = LogicalFile { key: file, summary, resolved_ts, stored_length, compression, encryption: None, region };
+        let file =
+            LogicalFile { key: file, summary, resolved_ts, stored_length, compression, encryption: None, region };
         data_file_info(&file, offset)
     }
 
