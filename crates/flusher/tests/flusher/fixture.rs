@@ -9,15 +9,15 @@ use futures::TryStreamExt;
 use logtide_checkpoint::Backoff;
 use logtide_flusher::{FlushConfig, FlushError, FlushEvent, Flushed, Flusher, SealedGeneration};
 use logtide_format::{
-    DataFile, EntryKind, FileKey, HEAD_PREFIX, METADATA_PREFIX, MetaLink, MetaName, Records, RegionNote, content_crc,
-    decode_metadata, open_file,
+    DataFile, EntryKind, FileKey, HEAD_PREFIX, Keys, METADATA_PREFIX, MetaLink, MetaName, Records, RegionNote,
+    content_crc, decode_metadata, open_file_with,
 };
 use logtide_model::mvcc::{Write, WriteKind};
 use logtide_model::{
     Cf, Compression, Incarnation, KeyRange, MemoryBudget, Publisher, RegionEpoch, RegionFact, Task, TaskName, Ts,
     append_ts, encode_raw_key,
 };
-use logtide_temp_file::{SealedSpool, Spool, SpoolConfig};
+use logtide_temp_file::{SealedSpool, Spool, SpoolConfig, SpoolEncryption};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::runtime::Handle;
@@ -67,12 +67,23 @@ pub(crate) fn event(region: u64, cf: Cf, ts: u64, length: usize) -> Event {
 }
 
 pub(crate) fn spool(dir: &FsPath, name: &str, memory: usize, events: &[Event]) -> SealedSpool {
+    spool_with(dir, name, memory, None, events)
+}
+
+/// As [`spool`], encrypted; a spool that is plain where none is given.
+pub(crate) fn spool_with(
+    dir: &FsPath,
+    name: &str,
+    memory: usize,
+    encryption: Option<SpoolEncryption>,
+    events: &[Event],
+) -> SealedSpool {
     let config = SpoolConfig {
         dir: dir.to_owned(),
         memory: MemoryBudget::new(memory),
         block_size: 64 << 10,
         compression: Compression::Zstd,
-        encryption: None,
+        encryption,
     };
     let mut spool = Spool::new(config, name).unwrap();
     for e in events {
@@ -155,6 +166,16 @@ pub(crate) async fn objects(store: &dyn ObjectStore) -> BTreeMap<String, bytes::
 /// Reads all of a generation back through `format`, as a restore does it, and checks that its objects are all there.
 /// Names of the objects go to `seen`.
 pub(crate) fn read_back(all: &BTreeMap<String, bytes::Bytes>, number: u64, seen: &mut Vec<String>) -> Content {
+    read_back_with(all, number, seen, &Keys::NONE)
+}
+
+/// As [`read_back`], with keys.
+pub(crate) fn read_back_with(
+    all: &BTreeMap<String, bytes::Bytes>,
+    number: u64,
+    seen: &mut Vec<String>,
+    keys: &Keys,
+) -> Content {
     let mut content = Content::new();
     for (path, bytes) in all.iter().filter(|(path, _)| path.starts_with(METADATA_PREFIX)) {
         let name = MetaName::parse(path).unwrap();
@@ -174,7 +195,7 @@ pub(crate) fn read_back(all: &BTreeMap<String, bytes::Bytes>, number: u64, seen:
             for (index, info) in group.data_files_info.iter().enumerate() {
                 let file = DataFile::parse(&group.path, index, info).unwrap();
                 let range = info.range_offset as usize..(info.range_offset + info.range_length) as usize;
-                let plain = open_file(&group.path, info, &object[range]).unwrap();
+                let plain = open_file_with(&group.path, info, &object[range], keys).unwrap();
                 let records = Records::new(&plain).map(|r| r.unwrap());
                 content.entry(file.key).or_default().extend(records.map(|r| (r.key.to_vec(), r.value.to_vec())));
             }

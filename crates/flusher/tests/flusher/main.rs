@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod bounds;
+mod encrypted;
 mod ends;
 mod fault_store;
 mod fixture;
