@@ -202,6 +202,7 @@ fn worker(
         shard: number,
         spool_dir: node.config.temp_path.clone(),
         spool_memory: budgets.spool.clone(),
+        keys: logtide_temp_file::TaskKeys::default(),
         block_size: usize::try_from(node.config.block_size.as_u64()).unwrap_or(usize::MAX),
         lock_memory: budgets.locks.clone(),
     };
