@@ -6,6 +6,8 @@
 //!
 //! Objects that are logtide's alone live below [`OWN_PREFIX`]; no reader of the format looks there.
 
+#[cfg(feature = "s3")]
+mod aws_profile;
 #[cfg(feature = "azure")]
 mod azure;
 mod backupmeta;

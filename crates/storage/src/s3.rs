@@ -6,7 +6,7 @@ use object_store::{ClientOptions, StaticCredentialProvider};
 use crate::connector::{CA_FILE, Connector, retry};
 use crate::parameters::{Known, Parameters};
 use crate::remote_url::RemoteUrl;
-use crate::{Storage, StorageError};
+use crate::{Storage, StorageError, aws_profile};
 
 /// The parameters of `br`'s `s3://` and our own.
 pub(crate) const PARAMETERS: &[Known] = &[
@@ -15,6 +15,7 @@ pub(crate) const PARAMETERS: &[Known] = &[
     Known::secret("access-key"),
     Known::secret("secret-access-key"),
     Known::secret("session-token"),
+    Known::plain("profile"),
     Known::plain("force-path-style"),
     Known::plain("use-accelerate-endpoint"),
     Known::plain("provider"),
@@ -34,17 +35,21 @@ pub(crate) const PARAMETERS: &[Known] = &[
         "logtide does not assume roles by an external id",
         "leave it out, and hand logtide credentials of the role (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN)",
     ),
-    Known::refused(
-        "profile",
-        "logtide does not read the files of the AWS command",
-        "leave it out, and set the variables that `aws configure export-credentials --profile … --format env` prints",
-    ),
 ];
 
 /// Providers that serve a bucket at a host of its own only; so says `br`.
 const BY_HOST: &[&str] = &["alibaba", "netease"];
 
 const ENCRYPTION: &str = "aws_server_side_encryption";
+
+/// What in the environment says where credentials come from; the file of the AWS command comes after all of them but
+/// the instance's metadata.
+const OTHER_CREDENTIALS: &[&str] = &[
+    "AWS_ACCESS_KEY_ID",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+];
 
 /// Without it `br` takes the same.
 const DEFAULT_REGION: &str = "us-east-1";
@@ -120,9 +125,34 @@ fn with_credentials(builder: AmazonS3Builder, parameters: &Parameters) -> Result
             let credential = AwsCredential { key_id, secret_key, token: token.map(str::to_owned) };
             Ok(builder.with_credentials(std::sync::Arc::new(StaticCredentialProvider::new(credential))))
         }
-        (None, None) if token.is_none() => Ok(builder),
+        (None, None) if token.is_none() => with_profile(builder, parameters),
         (Some(_), None) => Err(parameters.bad("access-key", "there is no secret-access-key", "write both or neither")),
         _ => Err(parameters.bad("secret-access-key", "there is no access-key", "write all credentials or none")),
+    }
+}
+
+/// Keys of a profile, if one is named, or if there is a default one and the environment has no credentials of its own.
+fn with_profile(builder: AmazonS3Builder, parameters: &Parameters) -> Result<AmazonS3Builder, StorageError> {
+    let in_environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let named = parameters.get("profile").map(str::to_owned);
+    if named.is_none() && OTHER_CREDENTIALS.iter().any(|name| in_environment(name).is_some()) {
+        return Ok(builder);
+    }
+    let named = named.or_else(|| in_environment("AWS_PROFILE"));
+    let (profile, must_be) = (named.as_deref().unwrap_or("default"), named.is_some());
+    let file = aws_profile::file().unwrap_or_default();
+    let found = std::fs::read_to_string(&file).ok().and_then(|text| aws_profile::find(&text, profile));
+    match found {
+        Some(Ok(credential)) => {
+            Ok(builder.with_credentials(std::sync::Arc::new(StaticCredentialProvider::new(credential))))
+        }
+        None | Some(Err(_)) if !must_be => Ok(builder),
+        other => {
+            let why = other.map_or("it is not there".to_owned(), |found| found.err().unwrap_or_default());
+            let reason = format!("no credentials of '{profile}' in '{}': {why}", file.display());
+            let remedy = "write its keys there, or set what `aws configure export-credentials --format env` prints";
+            Err(parameters.bad("profile", &reason, remedy))
+        }
     }
 }
 
@@ -214,7 +244,7 @@ mod tests {
         for (parameters, name, says) in [
             ("acl=private", "acl", "policy"),
             ("external-id=x", "external-id", "AWS_SESSION_TOKEN"),
-            ("profile=x", "profile", "export-credentials"),
+            ("profile=no-such-profile", "profile", "export-credentials"),
             ("role-arn=arn:x&access-key=K&secret-access-key=S3CRET", "role-arn", "credentials of the role"),
             ("access-key=K", "access-key", "both"),
             ("secret-access-key=S3CRET", "secret-access-key", "all"),
