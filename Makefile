@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/logtide/target
 CARGO ?= cargo
 BIN = $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build demo demo-quick test fmt lint unit docs bench test-storages
+.PHONY: help setup build demo demo-quick test fmt lint unit docs bench test-storages fuzz
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -37,6 +37,10 @@ unit: ## every crate's tests, with a real S3 server (moto) for those of the stor
 
 docs: ## rustdoc, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
+
+DURATION ?= 60
+fuzz: ## libFuzzer over every decoder, DURATION seconds each, on stable Rust (TARGETS='records task': only those)
+	@fuzz/run $(DURATION) $(TARGETS)
 
 bench: ## the hook and the append path against their floors
 	$(CARGO) bench --locked -p logtide-benches

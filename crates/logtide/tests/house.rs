@@ -40,6 +40,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sim", &["model", "format", "storage", "coordinator", "restore", "logtide", "mock-raftstore"]),
     ("examples", &["model", "logtide", "coordinator", "restore", "mock-raftstore"]),
     ("benches", &["model", "format", "observer", "temp-file"]),
+    ("fuzz", &["model", "format", "coordinator"]),
 ];
 
 /// Library → the crates that may name it. What others reach, they reach through these.
