@@ -148,6 +148,32 @@ fn a_log_that_does_not_tell_all_is_followed_by_a_scan() {
     }
 }
 
+#[test]
+fn a_catch_up_reads_what_changed_and_a_scan_what_is_there() {
+    let mut store = Store::new(KeyRange::ALL);
+    (0..20_000).for_each(|n| store.write(WriteKind::Put, &format!("k{n:06}"), 5, 10, &[b'x'; 200]));
+    // Since then, 40 of them were written again.
+    let mut entries: Vec<Entry> = Vec::new();
+    for index in (2..=APPLIED).step_by(2) {
+        let key = format!("k{:06}", index * 300);
+        store.write(WriteKind::Put, &key, index * 10, index * 10 + 5, &[b'y'; 200]);
+        entries.extend(written(&key, index));
+    }
+    let run = |log_from: Option<u64>| {
+        let clock = Clock::new();
+        let limited = Scanner { limiter: RateLimiter::new(1 << 20), ..scanner(1 << 20, 1 << 16) };
+        let start = StartPoint { ts: Ts::new(10), log_from };
+        let log = |_, _| Ok(Some(Box::new(entries.clone().into_iter()) as Box<dyn LogEntries>));
+        let report = limited.catch_up(&store, &all(), start, &log, &clock, &mut |_| true).unwrap();
+        (report, clock.elapsed())
+    };
+    let ((scan, scan_took), (replay, replay_took)) = (run(None), run(Some(1)));
+    assert_eq!((scan.source, scan.entries), (Source::Snapshot, 42));
+    assert_eq!((replay.source, replay.entries), (Source::Log, 42));
+    assert!(scan.read_bytes > 50 * replay.read_bytes, "{scan:?} {replay:?}");
+    assert!(scan_took > Duration::from_millis(200) && replay_took.is_zero(), "{scan_took:?} {replay_took:?}");
+}
+
 /// Long values, one an entry.
 fn long_log() -> impl LogEntries {
     let big = |index| put(Cf::Default, key_at("k", index), &vec![b'v'; 10_000]);
