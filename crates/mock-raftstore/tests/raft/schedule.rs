@@ -12,7 +12,7 @@ use logtide_mock_raftstore::pd::ManualClock;
 use logtide_mock_raftstore::rpc::{Command, KvRequest, KvResponse, Mutation, MutationKind, Prewrite};
 use logtide_mock_raftstore::transport::Faults;
 use logtide_mock_raftstore::{Cluster, ClusterConfig, Driver};
-use logtide_model::{KvSnapshot, Op, Region, StoreId, Ts, encode_raw_key};
+use logtide_model::{Cf, KeyRange, KvSnapshot, Op, Region, StoreId, Ts, encode_raw_key};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -38,6 +38,8 @@ struct Schedule {
     tickets: Vec<(StoreId, Vec<u8>, Ticket)>,
     /// Raw keys whose write was acknowledged, with the ts of the commit.
     acknowledged: Vec<(Vec<u8>, Ts)>,
+    /// Raw keys whose write was refused for certain.
+    refused: Vec<Vec<u8>>,
     barriers: Vec<Barrier>,
     writes: u64,
     /// Snapshots that stores took in before they were stopped.
@@ -67,6 +69,7 @@ impl Schedule {
             stopped: None,
             tickets: Vec::new(),
             acknowledged: Vec::new(),
+            refused: Vec::new(),
             barriers: Vec::new(),
             writes: 0,
             snapshots: 0,
@@ -203,6 +206,7 @@ impl Schedule {
                 Some(Ok(KvResponse::Prewrite { one_pc_commit_ts, .. })) if !one_pc_commit_ts.is_zero() => {
                     self.acknowledged.push((raw, one_pc_commit_ts));
                 }
+                Some(Err(error)) if !error.is_undetermined() => self.refused.push(raw),
                 Some(_) => {}
             }
         }
@@ -288,7 +292,15 @@ impl Schedule {
             let snapshot = self.cluster.host(*leader).snapshot(region.id, region.epoch).unwrap();
             let mut key = encoded;
             logtide_model::append_ts(&mut key, *commit_ts);
-            assert!(snapshot.get(logtide_model::Cf::Write, &key).unwrap().is_some(), "{raw:?} is lost");
+            assert!(snapshot.get(Cf::Write, &key).unwrap().is_some(), "{raw:?} is lost");
+        }
+        for raw in &self.refused {
+            let encoded = encode_raw_key(raw);
+            let (region, leader, _) = leads.iter().find(|(r, ..)| r.range.contains(&encoded)).unwrap();
+            let replica = self.cluster.replica(*leader, region.id).unwrap();
+            let mut iter = replica.iter(Cf::Write, &KeyRange::new(encoded.clone(), &b""[..])).unwrap();
+            let there = iter.next().unwrap() && iter.key().starts_with(&encoded);
+            assert!(!there, "{raw:?} was refused, and is there");
         }
     }
 
