@@ -311,3 +311,34 @@ fn a_removed_peer_that_was_away_goes_and_stays_away() {
     assert_equal(&cluster, region.id, cluster.pd().peer_stores(region.id));
     recorders.iter().for_each(Recorder::assert_clean);
 }
+
+/// Who proposed it and then got it in a snapshot cannot tell whether it is in there: it must not say that it is not.
+#[test]
+fn the_fate_of_a_proposal_that_a_snapshot_swallowed_is_unknown() {
+    let (cluster, _) = start(&[]);
+    let steps = cluster.steps().unwrap();
+    let (region, old) = cluster.rpc().locate(b"key");
+    let (next, third) = (old % 3 + 1, (old + 1) % 3 + 1);
+    catch_up(&cluster);
+    let ticket = cluster.submit(old, put(&cluster, "key"));
+    steps.step(old);
+    cluster.partition(&[[old].into(), [next, third].into()]);
+    // What was sent already arrives; the answers do not.
+    while steps.deliver(0) {
+        for store in [next, third] {
+            steps.step(store);
+        }
+    }
+    assert!(cluster.wait_regions(Duration::ZERO, |all| all[0].1 != old));
+    write(&cluster, 2);
+    cluster.truncate_log(region.id, 0).unwrap();
+    write(&cluster, 1);
+    assert!(ticket.take().is_none());
+    cluster.heal();
+    for _ in 0..10 {
+        catch_up(&cluster);
+    }
+    assert_equal(&cluster, region.id, 1..=3);
+    assert_eq!(cluster.stats().stores[&old].snapshots, 1);
+    assert!(matches!(ticket.take(), Some(Err(error)) if error.is_undetermined()));
+}
