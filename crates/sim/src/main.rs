@@ -1,4 +1,4 @@
-//! Runs seeds: `sim [--seeds N] [--base M] [--twice] [--steps N]`.
+//! Runs seeds: see [`USAGE`].
 #![allow(clippy::print_stdout, reason = "a command")]
 
 use std::process::ExitCode;
@@ -7,47 +7,63 @@ use std::time::Instant;
 use logtide_model::planted::Bug;
 use logtide_sim::{Find, STEPS, Schedule, hunt, shrink, simulate, simulate_and_tell};
 
+const USAGE: &str = "usage: sim [--seeds N] [--base M] [--steps N] [--twice] [--trace] [--planted [--bug NAME]]
+  --seeds N    how many schedules (100); with --planted: how many may be tried for each bug
+  --base M     the first seed (0)
+  --steps N    steps of a schedule (500)
+  --twice      runs each schedule twice and compares the digests
+  --trace      tells every step
+  --planted    plants known bugs one after the other and fails if one is not found
+  --bug NAME   only the bugs whose name contains it";
+
+/// What is asked for.
+struct Options {
+    seeds: u64,
+    base: u64,
+    steps: usize,
+    twice: bool,
+    trace: bool,
+    planted: bool,
+    bug: String,
+}
+
+fn options() -> Option<Options> {
+    let mut options =
+        Options { seeds: 100, base: 0, steps: STEPS, twice: false, trace: false, planted: false, bug: String::new() };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--seeds" => options.seeds = args.next()?.parse().ok()?,
+            "--base" => options.base = args.next()?.parse().ok()?,
+            "--steps" => options.steps = args.next()?.parse().ok()?,
+            "--bug" => options.bug = args.next()?,
+            "--twice" => options.twice = true,
+            "--trace" => options.trace = true,
+            "--planted" => options.planted = true,
+            _ => return None,
+        }
+    }
+    Some(options)
+}
+
 fn main() -> ExitCode {
     // A panic is a violation, told as one.
     std::panic::set_hook(Box::new(|_| {}));
-    let mut args = std::env::args().skip(1);
-    let (mut seeds, mut base, mut twice, mut steps, mut trace) = (100u64, 0u64, false, STEPS, false);
-    let mut planted = false;
-    while let Some(arg) = args.next() {
-        let mut number = |name: &str| -> Option<u64> {
-            let value = args.next().and_then(|v| v.parse().ok());
-            if value.is_none() {
-                println!("{name} takes a number");
-            }
-            value
-        };
-        match arg.as_str() {
-            "--seeds" => match number("--seeds") {
-                Some(n) => seeds = n,
-                None => return ExitCode::from(2),
-            },
-            "--base" => match number("--base") {
-                Some(n) => base = n,
-                None => return ExitCode::from(2),
-            },
-            "--steps" => match number("--steps") {
-                Some(n) => steps = n as usize,
-                None => return ExitCode::from(2),
-            },
-            "--twice" => twice = true,
-            "--trace" => trace = true,
-            "--planted" => planted = true,
-            other => {
-                println!("unknown argument {other}; usage: sim [--seeds N] [--base M] [--steps N] [--twice]");
-                return ExitCode::from(2);
-            }
+    match options() {
+        None => {
+            println!("{USAGE}");
+            ExitCode::from(2)
         }
+        Some(options) if options.planted => find_planted(&options),
+        Some(options) => run(&options),
     }
-    if planted {
-        return find_planted(base, seeds);
-    }
+}
+
+/// Runs seeds; fails at the first violation.
+fn run(options: &Options) -> ExitCode {
+    let Options { seeds, base, steps, twice, trace, .. } = *options;
     let began = Instant::now();
-    let (mut committed, mut restores) = (0, 0);
+    let (mut committed, mut restores, mut advances) = (0, 0, 0);
     for seed in base..base + seeds {
         let schedule = Schedule::of_length(seed, steps);
         let outcome = simulate_and_tell(&schedule, &mut |n, step, world| {
@@ -57,12 +73,7 @@ fn main() -> ExitCode {
         });
         if let Some((at, violation)) = &outcome.found {
             println!("seed {seed}, step {at}: {violation}");
-            let small = shrink(&schedule, 300);
-            println!("shrunk to {} steps:", small.steps.len());
-            small.steps.iter().for_each(|step| println!("  {step}"));
-            if let Some((at, violation)) = simulate(&small).found {
-                println!("which ends at step {at} with {violation}");
-            }
+            tell_shrunk(&schedule);
             return ExitCode::FAILURE;
         }
         if twice && simulate(&schedule).digest != outcome.digest {
@@ -71,27 +82,39 @@ fn main() -> ExitCode {
         }
         committed += outcome.counts.committed;
         restores += outcome.counts.restores;
+        advances += outcome.counts.advances;
     }
     let took = began.elapsed().as_secs_f64();
-    let rate = seeds as f64 / took * 3600.0;
+    let rate = seeds as f64 / took * 3600.0 * if twice { 2.0 } else { 1.0 };
     println!(
-        "{seeds} schedules of {steps} steps from seed {base}: no violation; {committed} transactions committed, {restores} \
-         restores compared; {took:.1} s, {rate:.0} schedules an hour"
+        "{seeds} schedules of {steps} steps from seed {base}{}: no violation; {committed} transactions committed, \
+         {advances} steps of the checkpoint, {restores} restores compared; {took:.1} s, {rate:.0} schedules an hour",
+        if twice { ", each twice with equal digests" } else { "" }
     );
     ExitCode::SUCCESS
 }
 
+fn tell_shrunk(schedule: &Schedule) {
+    let small = shrink(schedule, 300);
+    println!("shrunk to {} steps:", small.steps.len());
+    small.steps.iter().for_each(|step| println!("  {step}"));
+    if let Some((at, violation)) = simulate(&small).found {
+        println!("which ends at step {at} with {violation}");
+    }
+}
+
 /// Hunts every planted bug; fails if one survives.
-fn find_planted(base: u64, limit: u64) -> ExitCode {
+fn find_planted(options: &Options) -> ExitCode {
+    let wanted = |bug: &Bug| format!("{bug:?}").contains(&options.bug);
     let mut survivors = 0;
-    for bug in Bug::ALL {
-        match hunt(bug, base, limit) {
+    for bug in Bug::ALL.into_iter().filter(wanted) {
+        match hunt(bug, options.base, options.seeds) {
             Some(Find { seed, tried, at, violation }) => {
                 println!("{bug:?}: {tried} seeds (seed {seed}, step {at}): {violation}");
             }
             None => {
                 survivors += 1;
-                println!("{bug:?}: SURVIVES {limit} seeds");
+                println!("{bug:?}: SURVIVES {} seeds", options.seeds);
             }
         }
     }

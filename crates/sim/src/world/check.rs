@@ -23,6 +23,9 @@ impl World {
             self.task.checkpoint = checkpoint;
             self.history.completed(checkpoint);
         }
+        if let Some(answer) = self.client.violations().into_iter().next() {
+            return Err(Violation::Broken(answer));
+        }
         match self.history.lies().into_iter().next() {
             Some(lie) => Err(Violation::Lie(lie)),
             None => Ok(()),

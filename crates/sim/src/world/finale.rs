@@ -3,7 +3,7 @@
 use logtide_model::Ts;
 
 use super::World;
-use crate::client::resolve_range;
+use crate::client::{Outcome, resolve_range};
 use crate::violation::Violation;
 
 /// How many ticks of 50 ms the checkpoint may take.
@@ -23,11 +23,10 @@ impl World {
         self.scripts.kill_all();
         let resolving = self.client.clone();
         self.scripts.spawn(async move {
-            loop {
-                if resolve_range(resolving.clone(), Vec::new(), Vec::new()).await == 0 {
-                    return crate::client::Outcome::GaveUp { why: "nothing to resolve".to_owned() };
-                }
+            while !resolving.unfinished().is_empty() {
+                resolve_range(resolving.clone(), Vec::new(), Vec::new()).await;
             }
+            Outcome::GaveUp { why: "nothing is left to resolve".to_owned() }
         });
         let mut present: Option<Ts> = None;
         for n in 0..PATIENCE {
