@@ -3,8 +3,8 @@
 //! Event records ([`encode_record`], [`Records`]), logical files and their facts ([`FileKey`], [`summarize`],
 //! [`DataFile`], [`open_file_with`]), compression ([`Compressor`]), encryption ([`Keys`] to read, [`DataKeys`] to write),
 //! protobuf metadata ([`proto`], [`encode_metadata`], [`decode_metadata`]), object names ([`MetaName`], [`data_path`],
-//! [`checkpoint_path`]) and checkpoints; our own additions, which others pass over ([`MetaLink`], [`head_path`]). The
-//! layout is TiKV's and TiDB's (`reference/log-backup-format.md` §1–3), byte for byte. No IO, no clock, no randomness.
+//! [`checkpoint_path`]) and checkpoints; our own additions, which others pass over ([`MetaLink`], [`head_path`],
+//! [`Mark`]). The layout is TiKV's and TiDB's (`reference/log-backup-format.md` §1–3), byte for byte. No IO, no clock, no randomness.
 //!
 //! Decoders never panic, and never allocate more than the bytes that they are given can justify.
 
@@ -16,6 +16,7 @@ mod file;
 mod head;
 mod info;
 mod key;
+mod marks;
 mod metadata;
 mod name;
 mod open;
@@ -33,6 +34,7 @@ pub use file::{DataFile, MAX_FILE_LENGTH, MAX_ZSTD_RATIO};
 pub use head::{HEAD_PREFIX, decode_head, encode_head, head_path};
 pub use info::{LogicalFile, RegionNote, data_file_info, group, metadata};
 pub use key::{EntryKind, FileKey};
+pub use marks::{MARKS_PREFIX, Mark, MarkKind, decode_marks, encode_marks, marks_path};
 pub use metadata::{decode_metadata, encode_metadata, first_gap};
 pub use name::{
     CHECKPOINT_PREFIX, FLAG_NO_GROUPS, FLAG_NO_SCHEMA, METADATA_PREFIX, MetaLink, MetaName, NameForm, ObjectTag,

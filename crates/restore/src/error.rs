@@ -10,6 +10,8 @@ use logtide_model::{Cf, Class, Diagnose, ErrorCode, KeyRange, Ts, decode_raw_key
 use logtide_storage::StorageError;
 use thiserror::Error;
 
+use crate::inexact::Inexact;
+
 impl From<StorageError> for RestoreError {
     fn from(e: StorageError) -> Self {
         RestoreError::Identity(Box::new(e))
@@ -44,6 +46,16 @@ pub enum RestoreError {
         start: Ts,
         /// Up to where it is complete.
         checkpoint: Ts,
+    },
+    /// The log cannot tell what the keys were at the asked ts.
+    #[error("{asked} cannot be restored exactly, for the log does not tell of {first}{}", more_of(*more))]
+    Inexact {
+        /// What was asked for.
+        asked: Ts,
+        /// What the log cannot tell: the first of it.
+        first: Box<Inexact>,
+        /// How much more there is.
+        more: u64,
     },
     /// The target holds something.
     #[error("{} {what}", path.display())]
@@ -254,7 +266,7 @@ impl Diagnose for RestoreError {
     fn code(&self) -> ErrorCode {
         use RestoreError as E;
         match self {
-            E::NoCheckpoint { .. } | E::TsOutOfRange { .. } => ErrorCode::TsOutOfRange,
+            E::NoCheckpoint { .. } | E::TsOutOfRange { .. } | E::Inexact { .. } => ErrorCode::TsOutOfRange,
             E::TargetInUse { .. } => ErrorCode::TargetInUse,
             E::Identity(e) => e.code(),
             E::Damaged { source, .. } | E::Metadata(source) => source.code(),
@@ -296,6 +308,12 @@ impl Diagnose for RestoreError {
             E::TsOutOfRange { start, checkpoint, .. } => {
                 format!("take a ts from {start} to {checkpoint}; what lies before is in an older backup")
             }
+            E::Inexact { first, .. } => format!(
+                "take a ts up to {}, leave the keys out, restore onto a full backup taken after {}, or allow an inexact \
+                 restore: keys that were removed past MVCC come back in it, and keys that were added so are missing",
+                Ts::new(first.after),
+                Ts::new(first.before)
+            ),
             E::TargetInUse { .. } => "name a directory that does not exist yet, or an empty one".into(),
             E::Identity(e) => e.remedy(),
             E::Migrated { .. } => "restore it with the tool that wrote the migrations (br restore point)".into(),
@@ -312,6 +330,10 @@ impl Diagnose for RestoreError {
             _ => String::new(),
         }
     }
+}
+
+fn more_of(more: u64) -> String {
+    if more == 0 { String::new() } else { format!(", nor of {more} more such changes") }
 }
 
 /// What logical files hold, told when they cannot be read.

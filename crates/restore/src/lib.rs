@@ -2,6 +2,7 @@
 //! of the host.
 //!
 //! * [`log_info`]: which moments a storage can be brought back to.
+//! * [`inexact_ranges`]: which key ranges it cannot be brought back to exactly.
 //! * [`plan_restore`]: which ranges of which objects that takes; pure selection over streamed metadata.
 //! * [`restore_to`]: the restore, into a [`Sink`]. For every ts T with start ≤ T ≤ checkpoint the sink's MVCC state at T
 //!   is that of the source, or the restore fails and says why: every byte is verified before it is used, every
@@ -15,6 +16,7 @@
 mod chain;
 mod error;
 mod fetch;
+mod inexact;
 mod join;
 mod log_info;
 mod memory;
@@ -34,6 +36,7 @@ mod view;
 mod engine;
 
 pub use error::{KeyText, Lost, RestoreError};
+pub use inexact::{Inexact, InexactRanges, inexact_ranges};
 pub use log_info::{LogInfo, log_info};
 pub use memory::MIN_MEMORY;
 pub use options::{DEFAULT_CONCURRENCY, DEFAULT_MEMORY, RestoreOptions};

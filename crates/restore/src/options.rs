@@ -28,6 +28,9 @@ pub struct RestoreOptions {
     /// Threads that decode and merge; `None` for as many as cores and memory allow. With `Some(0)` the task that restores
     /// does all work itself: then nothing depends on the timing of threads, as a simulation needs it.
     pub threads: Option<usize>,
+    /// Restore even where the log cannot tell what the keys were ([`RestoreError::Inexact`](crate::RestoreError::Inexact)):
+    /// keys that were removed past MVCC come back, keys that were added so are missing.
+    pub allow_inexact: bool,
 }
 
 impl RestoreOptions {
@@ -41,6 +44,7 @@ impl RestoreOptions {
             range: None,
             temp_dir: None,
             threads: None,
+            allow_inexact: false,
         }
     }
 

@@ -13,7 +13,7 @@ use crate::log_info::{self, LogInfo, bounds, list, refuse_migrations};
 use crate::memory::{Gate, Held, Means};
 use crate::meter::Meter;
 use crate::plan::{PlanError, PlanObject, PlanSummary, Planned, Planner, Window, check};
-use crate::{Progress, RestoreError, RestoreOptions, Stage};
+use crate::{InexactRanges, Progress, RestoreError, RestoreOptions, Stage, inexact};
 
 /// A decoded metadata object takes about this many times its bytes.
 const DECODED: u64 = 4;
@@ -25,6 +25,8 @@ pub struct Plan {
     pub log: LogInfo,
     /// Which records are needed.
     pub window: Window,
+    /// What of it the log cannot tell, if that is allowed.
+    pub inexact: InexactRanges,
     pub(crate) planned: Planned,
 }
 
@@ -50,7 +52,7 @@ impl Plan {
 /// metadata objects.
 ///
 /// # Errors
-/// [`RestoreError::NoCheckpoint`], [`RestoreError::TsOutOfRange`], [`RestoreError::Migrated`]; a metadata object that
+/// [`RestoreError::NoCheckpoint`], [`RestoreError::TsOutOfRange`], [`RestoreError::Migrated`], [`RestoreError::Inexact`]; a metadata object that
 /// is damaged ([`RestoreError::Metadata`]), contradicts its name ([`RestoreError::Contradiction`]) or is gone
 /// ([`RestoreError::LostMetadata`]);
 /// [`RestoreError::Storage`], [`RestoreError::Local`].
@@ -72,6 +74,7 @@ pub(crate) async fn plan_within(
     let upto = restored_ts(&log, options.restored_ts)?;
     refuse_migrations(storage).await?;
     let mut window = Window::new(log.start_ts, upto, options.range.clone().unwrap_or(KeyRange::ALL));
+    let inexact = inexact::check(storage, &window, options.allow_inexact).await?;
     let listed;
     let mut chain = Chain::new(means);
     chain.heads(storage).await?;
@@ -81,7 +84,7 @@ pub(crate) async fn plan_within(
     let mut planner = Planner::new(window.clone(), listed, &means.temp_dir);
     let work = fill(storage, &window, means, &meter, &mut planner);
     meter.watch(Stage::Plan, progress, work).await?;
-    Ok(Plan { log, window, planned: planner.finish().map_err(io)? })
+    Ok(Plan { log, window, inexact, planned: planner.finish().map_err(io)? })
 }
 
 /// The ts to restore: the asked one if the log covers it, else the checkpoint.

@@ -127,6 +127,7 @@ impl Restore<'_> {
             storage: self.storage.url.clone(),
             target: self.options.target.clone(),
             plan: *plan.summary(),
+            inexact: plan.inexact.clone(),
             bytes_read,
             plain_bytes: plan.summary().plain_bytes,
             records: counts,

@@ -136,6 +136,8 @@ pub struct RestoreSummary {
     pub target: PathBuf,
     /// What was selected.
     pub plan: crate::PlanSummary,
+    /// What of it the log could not tell: empty unless that was allowed.
+    pub inexact: crate::InexactRanges,
     /// Bytes read of data objects, as stored.
     pub bytes_read: u64,
     /// Bytes of records after decompression.

@@ -21,11 +21,13 @@ macro_rules! debug_without_secrets {
 }
 
 mod encryption;
+mod marks;
 mod metadata;
 mod storage;
 mod task;
 
 pub use encryption::*;
+pub use marks::*;
 pub use metadata::*;
 pub use storage::*;
 pub use task::*;
