@@ -4,7 +4,8 @@
 //! [`DataFile`], [`open_file_with`]), compression ([`Compressor`]), encryption ([`Keys`] to read, [`DataKeys`] to write),
 //! protobuf metadata ([`proto`], [`encode_metadata`], [`decode_metadata`]), object names ([`MetaName`], [`data_path`],
 //! [`checkpoint_path`]) and checkpoints; our own additions, which others pass over ([`MetaLink`], [`head_path`],
-//! [`Mark`]). The layout is TiKV's and TiDB's (`reference/log-backup-format.md` §1–3), byte for byte. No IO, no clock, no randomness.
+//! [`Mark`]). The layout is TiKV's and TiDB's (`reference/log-backup-format.md` §1–3), byte for byte. No IO, no clock, no
+//! randomness.
 //!
 //! Decoders never panic, and never allocate more than the bytes that they are given can justify.
 

@@ -104,6 +104,12 @@ pub enum RestoreError {
         /// What is wrong.
         source: Box<FormatError>,
     },
+    /// A data object is encrypted, and not with a key that was given.
+    #[error(transparent)]
+    Encrypted {
+        /// Which object, and what is wrong with the keys.
+        source: Box<FormatError>,
+    },
     /// A metadata or checkpoint object is damaged.
     #[error("a metadata object cannot be read, and what it lists is not known")]
     Metadata(#[source] Box<FormatError>),
@@ -269,7 +275,7 @@ impl Diagnose for RestoreError {
             E::NoCheckpoint { .. } | E::TsOutOfRange { .. } | E::Inexact { .. } => ErrorCode::TsOutOfRange,
             E::TargetInUse { .. } => ErrorCode::TargetInUse,
             E::Identity(e) => e.code(),
-            E::Damaged { source, .. } | E::Metadata(source) => source.code(),
+            E::Damaged { source, .. } | E::Encrypted { source } | E::Metadata(source) => source.code(),
             E::Missing { .. } | E::LostMetadata { .. } | E::Storage { .. } | E::Local { .. } => ErrorCode::Io,
             E::Sink { .. } | E::Engine { .. } | E::Output(_) => ErrorCode::Io,
             E::Contradiction { .. } | E::BadRecord { .. } | E::BadData { .. } => ErrorCode::MalformedMetadata,
@@ -287,7 +293,7 @@ impl Diagnose for RestoreError {
         match self {
             E::NoCheckpoint { .. } | E::Storage { .. } => Class::Retry,
             E::Identity(e) => e.class(),
-            E::Damaged { source, .. } | E::Metadata(source) => source.class(),
+            E::Damaged { source, .. } | E::Encrypted { source } | E::Metadata(source) => source.class(),
             E::Missing { .. } | E::LostMetadata { .. } | E::Contradiction { .. } => Class::Corrupt,
             E::BadRecord { .. } | E::BadData { .. } => Class::Corrupt,
             E::MissingValue { .. } | E::AmbiguousValue { .. } | E::Conflict { .. } | E::Malformed { .. } => {
@@ -316,6 +322,7 @@ impl Diagnose for RestoreError {
             ),
             E::TargetInUse { .. } => "name a directory that does not exist yet, or an empty one".into(),
             E::Identity(e) => e.remedy(),
+            E::Encrypted { source } => source.remedy(),
             E::Migrated { .. } => "restore it with the tool that wrote the migrations (br restore point)".into(),
             E::Memory { needed, .. } => format!("raise the memory of the restore to at least {needed} bytes"),
             E::LostMetadata { generation, boot, store, min_ts, .. } => format!(

@@ -5,9 +5,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use logtide_format::{DataFile, Records, open_file, proto};
+use logtide_format::{DataFile, FormatError, Records, open_file_with, proto};
 use logtide_model::codec::{CodecError, encode_var_u64};
-use logtide_model::{Cf, split_ts};
+use logtide_model::{Cf, Diagnose, ErrorCode, split_ts};
 use logtide_storage::Storage;
 use object_store::{ObjectStoreExt, path::Path};
 use parking_lot::Mutex;
@@ -158,7 +158,7 @@ fn decode(shared: &Shared, job: &Job, bytes: &Bytes) -> Result<(), RestoreError>
         let from = (file.offset - job.read.bytes.start) as usize;
         let stored = &bytes[from..from + file.stored_length as usize];
         let records = File { object: &job.object.object, info, file, origin };
-        let read = records.sort(stored, &shared.window, &mut sorter, &shared.means.temp_dir)?;
+        let read = records.sort(stored, &shared.window, &mut sorter, &shared.means)?;
         counts.add(&read);
         shared.meter.done(file.stored_length, read.read)?;
     }
@@ -182,14 +182,9 @@ impl File<'_> {
         stored: &[u8],
         window: &Window,
         sorter: &mut Sorter<2>,
-        temp_dir: &std::path::Path,
+        means: &Means,
     ) -> Result<Counts, RestoreError> {
-        let plain = open_file(self.object, self.info, stored).map_err(|source| RestoreError::Damaged {
-            object: self.object.to_owned(),
-            offset: self.file.offset,
-            lost: Lost::of(std::iter::once(self.file)),
-            source: Box::new(source),
-        })?;
+        let plain = open_file_with(self.object, self.info, stored, &means.keys).map_err(|e| self.bad_file(e))?;
         let cf = self.file.key.cf;
         let mut payload = Payload::new(cf, self.origin);
         let mut counts = Counts::default();
@@ -212,11 +207,19 @@ impl File<'_> {
                 None => {
                     let front = payload.front(place as u64);
                     let kind = if cf == Cf::Write { WRITES } else { DEFAULTS };
-                    sorter.push(kind, record.key, &[front, record.value]).map_err(|e| spill(temp_dir, e))?;
+                    sorter.push(kind, record.key, &[front, record.value]).map_err(|e| spill(&means.temp_dir, e))?;
                 }
             }
         }
         Ok(counts)
+    }
+
+    fn bad_file(&self, source: FormatError) -> RestoreError {
+        let (object, offset, source) = (self.object.to_owned(), self.file.offset, Box::new(source));
+        if source.code() == ErrorCode::Encryption {
+            return RestoreError::Encrypted { source };
+        }
+        RestoreError::Damaged { object, offset, lost: Lost::of(std::iter::once(self.file)), source }
     }
 
     fn bad_record(&self, place: usize, cause: CodecError) -> RestoreError {

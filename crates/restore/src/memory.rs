@@ -4,6 +4,7 @@ use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
+use logtide_format::Keys;
 use logtide_model::{MemoryBudget, Permit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -72,6 +73,8 @@ pub(crate) struct Means {
     pub(crate) concurrency: usize,
     /// Where temporary files go.
     pub(crate) temp_dir: PathBuf,
+    /// What data objects are decrypted with.
+    pub(crate) keys: Arc<Keys>,
     /// The caller's task does all work.
     inline: bool,
 }
@@ -87,6 +90,7 @@ impl Means {
             shares: Shares::of(options.memory, cores, concurrency),
             concurrency,
             temp_dir: options.temp_dir.clone().unwrap_or_else(|| temp_dir.to_owned()),
+            keys: options.keys.clone(),
             inline: options.threads == Some(0),
         }
     }

@@ -1,7 +1,9 @@
 //! What to restore, to where, and with which means.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use logtide_format::Keys;
 use logtide_model::{KeyRange, Ts};
 
 /// Memory of a restore if nothing is said: enough for logical files of some 90 MiB.
@@ -10,7 +12,7 @@ pub const DEFAULT_MEMORY: usize = 256 << 20;
 pub const DEFAULT_CONCURRENCY: usize = 16;
 
 /// What to restore, to where, and with which means.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RestoreOptions {
     /// The ts to bring back; `None` for the checkpoint.
     pub restored_ts: Option<Ts>,
@@ -31,6 +33,8 @@ pub struct RestoreOptions {
     /// Restore even where the log cannot tell what the keys were ([`RestoreError::Inexact`](crate::RestoreError::Inexact)):
     /// keys that were removed past MVCC come back, keys that were added so are missing.
     pub allow_inexact: bool,
+    /// What encrypted data objects are decrypted with. Their `Debug` shows no secret.
+    pub keys: Arc<Keys>,
 }
 
 impl RestoreOptions {
@@ -45,6 +49,7 @@ impl RestoreOptions {
             temp_dir: None,
             threads: None,
             allow_inexact: false,
+            keys: Arc::default(),
         }
     }
 

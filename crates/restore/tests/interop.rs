@@ -1,16 +1,19 @@
 //! Backups that TiKV's own code wrote, restored and compared with what was fed to it.
 
-#![cfg(feature = "rocksdb")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod lab;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use lab::{State, chain, difference, restore, state_at};
+use lab::{State, chain, difference, restore_in_memory};
+use logtide_format::{Keys, MasterKey};
 use logtide_model::mvcc::{Write, WriteKind};
-use logtide_model::{Class, Diagnose};
+use logtide_model::{Class, Diagnose, ErrorCode, SecretKey, Ts};
+use logtide_restore::{RestoreError, RestoreOptions};
+use logtide_storage::Storage;
 use serde_json::Value;
 
 fn data() -> PathBuf {
@@ -58,19 +61,39 @@ impl Fed {
     }
 }
 
+fn storage(variant: &str) -> Storage {
+    logtide_storage::open(data().join(variant).join("backup").to_str().unwrap()).unwrap()
+}
+
+/// The data key of README.txt.
+fn data_key(length: u8) -> SecretKey {
+    SecretKey::new((0..length).map(|i| i.wrapping_mul(7).wrapping_add(1)).collect::<Vec<_>>())
+}
+
+fn master_key() -> MasterKey {
+    let text = std::fs::read_to_string(data().join("master_key.hex")).unwrap();
+    MasterKey::new(SecretKey::from_hex(&text).unwrap()).unwrap()
+}
+
 #[test]
 fn tikvs_backups_are_restored_exactly_at_any_ts() {
     let fed = fed();
     let mut all: Vec<u64> = fed.writes.values().flat_map(|v| v.keys().copied()).collect();
     all.sort_unstable();
-    let dir = tempfile::tempdir().unwrap();
-    for variant in ["zstd", "zstd_split", "uncompressed"] {
-        let storage = logtide_storage::open(data().join(variant).join("backup").to_str().unwrap()).unwrap();
+    for (variant, keys) in [
+        ("zstd", Keys::NONE),
+        ("zstd_split", Keys::NONE),
+        ("uncompressed", Keys::NONE),
+        ("zstd_aes256ctr", Keys::NONE.with_data_key(data_key(32))),
+        ("uncompressed_aes128ctr", Keys::NONE.with_data_key(data_key(16))),
+        ("zstd_masterkey_file", Keys::NONE.with_master_key(master_key())),
+    ] {
+        let (storage, keys) = (storage(variant), Arc::new(keys));
         for (i, at) in [all[0], all[all.len() / 3], all[all.len() * 2 / 3], all[all.len() - 1]].into_iter().enumerate()
         {
-            let target = dir.path().join(format!("{variant}-{i}"));
-            let summary = restore(&storage, &target, Some(at), |_| ()).unwrap_or_else(|e| panic!("{}", chain(&e)));
-            let (got, _) = state_at(&target, at);
+            let restored = restore_in_memory(&storage, Some(at), |options| options.keys = keys.clone());
+            let (summary, state) = restored.unwrap_or_else(|e| panic!("{variant}: {}", chain(&e)));
+            let got = state.state_at(Ts::new(at)).unwrap();
             assert_eq!(difference(&fed.at(at), &got), lab::NOTHING, "{variant} at {at}");
             assert!(i < 3 || (summary.records.dropped.delete_entries == 12 && got.len() > 100), "{summary:?}");
         }
@@ -78,9 +101,48 @@ fn tikvs_backups_are_restored_exactly_at_any_ts() {
 }
 
 #[test]
-fn an_encrypted_backup_is_refused_and_says_so() {
-    let storage = logtide_storage::open(data().join("zstd_aes256ctr/backup").to_str().unwrap()).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let error = restore(&storage, &dir.path().join("n"), None, |_| ()).unwrap_err();
-    assert!(chain(&error).contains("encrypted") && error.class() == Class::Fatal, "{}", chain(&error));
+fn without_the_right_key_an_encrypted_backup_is_refused_and_says_what_is_needed() {
+    for (variant, keys, word) in [
+        ("zstd_aes256ctr", Keys::NONE, "encrypted"),
+        ("zstd_masterkey_file", Keys::NONE, "encrypted"),
+        ("zstd_aes256ctr", Keys::NONE.with_data_key(SecretKey::new([9; 32])), "key"),
+        ("zstd_aes256ctr", Keys::NONE.with_master_key(master_key()), "data key"),
+        ("zstd_masterkey_file", Keys::NONE.with_data_key(data_key(32)), "master key"),
+    ] {
+        let keys = Arc::new(keys);
+        let error = restore_in_memory(&storage(variant), None, |options| options.keys = keys.clone()).unwrap_err();
+        let text = chain(&error);
+        assert!(matches!(error, RestoreError::Encrypted { .. }) && text.contains(word), "{variant}: {text}");
+        assert!(text.contains("v1/") && !text.contains("is damaged"), "the object, and no damage: {text}");
+        assert!(error.class() == Class::Fatal && !error.remedy().is_empty());
+        assert_eq!(error.code(), ErrorCode::Encryption);
+    }
+}
+
+#[test]
+fn damage_of_an_encrypted_object_is_damage() {
+    let from = storage("zstd_masterkey_file");
+    let storage = lab::backup::copy(&from);
+    let object = lab::backup::paths(&storage, ".log").pop().unwrap();
+    let mut bytes = lab::backup::get(&storage, &object);
+    let at = bytes.len() / 2;
+    bytes[at] ^= 4;
+    lab::backup::put(&storage, &object, bytes);
+    let keys = Arc::new(Keys::NONE.with_master_key(master_key()));
+    let error = restore_in_memory(&storage, None, |options| options.keys = keys.clone()).unwrap_err();
+    assert!(matches!(error, RestoreError::Damaged { .. }) && error.class() == Class::Corrupt, "{}", chain(&error));
+}
+
+#[test]
+fn no_key_is_in_the_options_debug() {
+    let mut options = RestoreOptions::for_sink();
+    options.keys =
+        Arc::new(Keys::NONE.with_data_key(SecretKey::new(*b"a secret of 16 b")).with_master_key(master_key()));
+    let text = format!("{options:?}");
+    let hex = std::fs::read_to_string(data().join("master_key.hex")).unwrap();
+    let numbers = b"a secret of 16 b".map(|byte| byte.to_string()).join(", ");
+    for secret in ["a secret of", &numbers, hex.trim()] {
+        assert!(!text.contains(secret), "{text}");
+    }
+    assert!(text.contains("SecretKey(16 bytes)"), "{text}");
 }
