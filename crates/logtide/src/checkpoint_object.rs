@@ -9,7 +9,6 @@ use logtide_model::{StoreId, Task, Ts};
 use logtide_storage::{CheckpointWriter, Storage};
 use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinHandle};
-use tokio::time::Instant;
 use tracing::warn;
 
 use crate::metrics::Metrics;
@@ -56,12 +55,15 @@ impl CheckpointObject {
     pub(crate) fn finish(self: &Arc<Self>, runtime: &Handle, stated: Option<Ts>) -> JoinHandle<()> {
         let (object, stated) = (self.clone(), stated.unwrap_or(Ts::ZERO));
         runtime.spawn(async move {
-            let begun = Instant::now();
-            let mut written = object.bring_up(Ts::ZERO).await;
-            while written < stated && begun.elapsed() < LAST_WAIT {
-                tokio::time::sleep(INTERVAL / 10).await;
-                written = object.bring_up(written).await;
-            }
+            let last_word = async {
+                let mut written = object.bring_up(Ts::ZERO).await;
+                while written < stated {
+                    tokio::time::sleep(INTERVAL / 10).await;
+                    written = object.bring_up(written).await;
+                }
+            };
+            // A storage that does not answer must not keep the store from ending; the checkpoint is brought up later.
+            let _ = tokio::time::timeout(LAST_WAIT, last_word).await;
         })
     }
 

@@ -75,12 +75,20 @@ impl TaskBoard {
         }
         let mut running = self.0.lock();
         running.retain(|_, task| !task.ended.is_raised());
-        // What is gone is published by nobody: there is nothing to flush for.
-        let gone = running.values().filter(|running| !wanted.iter().any(|task| *task == *running.task));
-        gone.for_each(|task| drop(task.commands.send(Command::Stop { flush: None })));
+        for running in running.values() {
+            match wanted.iter().find(|task| **task == *running.task) {
+                // What is gone is published by nobody: there is nothing to flush for.
+                None => drop(running.commands.send(Command::Stop { flush: None })),
+                // What was observed is flushed before (I8); what comes then is caught up from the checkpoint.
+                Some(task) if is_paused(node, task) == Some(true) => {
+                    drop(running.commands.send(Command::Stop { flush: Some(LAST_FLUSH) }));
+                }
+                Some(_) => {}
+            }
+        }
         let mut begun = Vec::new();
         for task in wanted {
-            if !running.contains_key(&task.name) {
+            if !running.contains_key(&task.name) && is_paused(node, &task) == Some(false) {
                 let (handle, life) = TaskLife::new(node, flushing, task);
                 running.insert(handle.task.name.clone(), handle);
                 begun.push(life);
@@ -88,6 +96,11 @@ impl TaskBoard {
         }
         begun
     }
+}
+
+/// True if somebody paused the task; `None` if nobody can be asked: then it stays as it is.
+fn is_paused(node: &Node, task: &Task) -> Option<bool> {
+    node.tasks.pause_of(task).ok().map(|pause| pause.is_some())
 }
 
 /// The supervisor's thread, which starts those of the tasks.

@@ -77,12 +77,12 @@ impl Bug {
     /// True if this thread planted it.
     #[inline]
     pub fn is_planted(self) -> bool {
-        planted::is(self)
+        switch::is(self)
     }
 }
 
 #[cfg(feature = "planted")]
-mod planted {
+mod switch {
     use std::cell::Cell;
 
     use super::Bug;
@@ -102,10 +102,10 @@ mod planted {
 }
 
 #[cfg(feature = "planted")]
-pub use planted::plant;
+pub use switch::plant;
 
 #[cfg(not(feature = "planted"))]
-mod planted {
+mod switch {
     #[inline]
     pub(super) const fn is(_: super::Bug) -> bool {
         false

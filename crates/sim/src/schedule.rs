@@ -19,6 +19,8 @@ pub enum Step {
     KillClients,
     /// The leader of a region hands over.
     Transfer(u8, u8),
+    /// The leader of a region goes deaf, and hands over: it does not hear of its successor.
+    Depose(u8, u8),
     /// A region is split.
     Split(u8),
     /// A region is merged into its neighbour.
@@ -67,6 +69,10 @@ pub enum Step {
     FlushNow(u8),
     /// The task is stopped and started under its name, into another storage.
     NewTask,
+    /// The task is paused, if it is not.
+    Pause,
+    /// The task is resumed, if it is paused.
+    Resume,
     /// Stores compare what they observe with what they lead.
     Audit(u8),
     /// The backup is restored to a moment that the number chooses, and compared.
@@ -134,7 +140,7 @@ impl Flavour {
             time: some(6),
             scans: some(8),
             memory: some(6),
-            tasks: some(2),
+            tasks: some(5),
             zombies: some(1),
         }
     }
@@ -179,6 +185,7 @@ fn draw(kind: u32, rng: &mut SmallRng) -> Step {
         1 => Step::Tick(rng.random_range(5..=120)),
         2 => Step::Txn(rng.random()),
         3 => Step::KillClients,
+        4 if rng.random_bool(0.3) => Step::Depose(rng.random(), rng.random()),
         4 => Step::Transfer(rng.random(), rng.random()),
         5 => match rng.random_range(0..10) {
             0..=3 => Step::Split(rng.random()),
@@ -194,7 +201,7 @@ fn draw(kind: u32, rng: &mut SmallRng) -> Step {
         },
         7 => match rng.random_range(0..6) {
             0..=1 => Step::Crash(rng.random()),
-            2..=4 => Step::Restart(rng.random()),
+            2..=3 => Step::Restart(rng.random()),
             _ => Step::RestartBackup(rng.random()),
         },
         8 => {
@@ -224,7 +231,11 @@ fn draw(kind: u32, rng: &mut SmallRng) -> Step {
                 Step::Unsqueeze
             }
         }
-        13 => Step::NewTask,
+        13 => match rng.random_range(0..5) {
+            0..=1 => Step::Pause,
+            2..=3 => Step::Resume,
+            _ => Step::NewTask,
+        },
         14 => Step::Zombie(rng.random()),
         15 => {
             if rng.random_bool(0.7) {

@@ -38,7 +38,7 @@ pub fn plan(seed: u64) -> TxnPlan {
         5..=8 => Ending::CommitLater(rng.random_range(1..60)),
         _ => Ending::Commit,
     };
-    let think = if rng.random_bool(0.3) { rng.random_range(1..80) } else { 0 };
+    let think = if rng.random_bool(0.4) { rng.random_range(1..150) } else { 0 };
     let (ttl_ms, batch) = (rng.random_range(20..2000), rng.random_range(1..8));
     TxnPlan { kind, writes, locks_only, think, ttl_ms, ending, batch }
 }
@@ -47,7 +47,7 @@ pub fn plan(seed: u64) -> TxnPlan {
 fn value(seed: u64, key: u64, rng: &mut SmallRng) -> Option<Vec<u8>> {
     match rng.random_range(0..10) {
         0 => None,
-        1..=3 => Some(format!("{seed:016x}-{key}-").repeat(rng.random_range(12..20)).into_bytes()),
+        1..=4 => Some(format!("{seed:016x}-{key}-").repeat(rng.random_range(12..20)).into_bytes()),
         _ => Some(format!("{seed:016x}-{key}").into_bytes()),
     }
 }

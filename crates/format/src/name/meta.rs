@@ -63,9 +63,11 @@ impl MetaName {
     /// The object's path.
     pub fn path(&self) -> String {
         let MetaName { flush_ts, store_id, min_begin_ts, min_ts, max_ts, flags, tag } = self;
+        if Bug::EqualNames.is_planted() {
+            let (zero, max) = (0, u64::MAX);
+            return format!("{METADATA_PREFIX}/{zero:016X}{store_id:016X}-d{zero:016X}l{zero:016X}u{max:016X}.meta");
+        }
         let (flush, begin, min, max) = (flush_ts.get(), min_begin_ts.get(), min_ts.get(), max_ts.get());
-        let tag = &tag.filter(|_| !Bug::EqualNames.is_planted());
-        let flush = if Bug::EqualNames.is_planted() { 0 } else { flush };
         let tag = tag.map(|t| format!("b{:016X}g{:016X}", t.boot, t.generation)).unwrap_or_default();
         format!(
             "{METADATA_PREFIX}/{flush:016X}{store_id:016X}-d{begin:016X}l{min:016X}u{max:016X}p{flags:016X}{tag}.meta"

@@ -18,11 +18,16 @@ impl World {
         match step {
             Step::Transfer(region, to) => self.transfer(region, to),
             Step::Split(key) => drop(self.cluster.submit_split(&workload::key(u64::from(key) % super::KEYS))),
-            Step::Merge(_) | Step::AddPeer(..) | Step::RemovePeer(..) => {}
+            Step::Depose(region, to) => self.depose(region, to),
+            Step::Merge(_) => {}
+            Step::AddPeer(region, to) => self.add_peer(region, to),
+            Step::RemovePeer(region, from) => self.remove_peer(region, from),
+            Step::Pause => self.pause(true)?,
+            Step::Resume => self.pause(false)?,
             Step::Truncate(region, keep) => self.truncate(region, keep),
             Step::Partition(how) => self.partition(how),
             Step::BadNetwork(how) => self.bad_network(how),
-            Step::Heal => self.cluster.heal(),
+            Step::Heal => self.heal(),
             Step::Crash(n) => self.crash(n),
             Step::Restart(n) => self.restart(n)?,
             Step::RestartBackup(n) => self.restart_backup(n)?,
@@ -60,6 +65,32 @@ impl World {
         }
     }
 
+    fn depose(&mut self, region: u8, to: u8) {
+        let Some(region) = self.region(region) else { return };
+        let (_, leader) = self.cluster.pd().locate(&region.range.start);
+        let _ = self.cluster.transfer_leader(region.id, self.store(to));
+        self.cluster.network().add_filter(Box::new(Deaf(leader)));
+        // Its clients do not hear of the successor either, now and then.
+        self.client.set_reach((to % 2 == 0).then(|| BTreeSet::from([leader])));
+    }
+
+    fn heal(&mut self) {
+        self.cluster.heal();
+        self.client.set_reach(None);
+    }
+
+    fn add_peer(&mut self, region: u8, to: u8) {
+        if let Some(region) = self.region(region) {
+            let _ = self.cluster.submit_add_peer(region.id, self.store(to));
+        }
+    }
+
+    fn remove_peer(&mut self, region: u8, from: u8) {
+        if let Some(region) = self.region(region) {
+            let _ = self.cluster.submit_remove_peer(region.id, self.store(from));
+        }
+    }
+
     fn truncate(&mut self, region: u8, keep: u8) {
         let id: Option<RegionId> = self.region(region).map(|r| r.id);
         if let Some(id) = id {
@@ -73,6 +104,8 @@ impl World {
         if how % 2 == 0 {
             let others: BTreeSet<StoreId> = stores.into_iter().filter(|s| *s != one).collect();
             self.cluster.partition(&[BTreeSet::from([one]), others]);
+            // A client may be cut off together with the store.
+            self.client.set_reach((how % 8 == 0).then(|| BTreeSet::from([one])));
         } else {
             self.cluster.network().add_filter(Box::new(Deaf(one)));
         }

@@ -16,6 +16,7 @@ impl World {
     /// A [`Violation`].
     pub fn finish(&mut self) -> Result<(), Violation> {
         self.well_again();
+        self.pause(false)?;
         self.squeeze(false);
         for store in self.stopped.clone() {
             self.bring_back(store)?;

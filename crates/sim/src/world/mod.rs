@@ -228,10 +228,15 @@ impl World {
 
     pub(crate) fn well_again(&mut self) {
         self.cluster.heal();
+        self.client.set_reach(None);
         self.set_storage(StorageFaults::default());
         self.coordinator.set_faults(CoordinatorFaults::default());
         self.cluster.pd().set_tso_available(true);
         self.host_faults.set_snapshots(0.0);
+    }
+
+    pub(crate) fn pause(&mut self, paused: bool) -> Result<(), Violation> {
+        self.task.pause(&self.tasks, paused)
     }
 
     pub(crate) fn set_storage(&mut self, faults: StorageFaults) {
@@ -250,6 +255,11 @@ fn cluster_config(rng: &mut SmallRng, clock: &ManualClock, history: &History) ->
     config.seed = rng.random();
     config.clock = Arc::new(clock.clone());
     config.election_ticks = 10;
+    if rng.random_bool(0.4) {
+        config.stores = 4;
+        config.replicas = Some(3);
+    }
+    config.log_keep = if rng.random_bool(0.5) { rng.random_range(2..40) } else { 1 << 20 };
     let splits = rng.random_range(0..4);
     config.split_keys = (0..splits).map(|_| crate::workload::key(rng.random_range(0..KEYS))).collect();
     config.split_keys.sort();

@@ -1,5 +1,7 @@
 //! Going on: raft, the network, the stages of all stores and the clients, in a mixed order and by uneven amounts.
 
+use std::time::Instant;
+
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -39,8 +41,9 @@ impl World {
 
     fn stages(&mut self, rng: &mut SmallRng) {
         let now = self.now();
-        for node in self.nodes.values_mut().chain(&mut self.zombies) {
-            pump(node, now, rng);
+        let window = self.elapsed_ms / 400;
+        for (n, node) in (0u64..).zip(self.nodes.values_mut().chain(&mut self.zombies)) {
+            pump(node, now, (window + n) % 3 == 0, rng);
         }
     }
 
@@ -93,7 +96,8 @@ impl World {
     }
 }
 
-fn pump(node: &mut SimNode, now: std::time::Instant, rng: &mut SmallRng) {
+/// With `stalled`, the oldest scan does not go on: its thread has something else to do for a while.
+fn pump(node: &mut SimNode, now: Instant, stalled: bool, rng: &mut SmallRng) {
     for shard in 0..node.stepped.shards() {
         let most = [0, 1, 2, 1000][rng.random_range(0..4)];
         for _ in 0..most {
@@ -105,7 +109,7 @@ fn pump(node: &mut SimNode, now: std::time::Instant, rng: &mut SmallRng) {
     if rng.random_bool(0.4) {
         node.stepped.begin_scan(now);
     }
-    for n in (0..node.stepped.scanning()).rev() {
+    for n in (usize::from(stalled)..node.stepped.scanning()).rev() {
         for _ in 0..rng.random_range(0..6) {
             node.stepped.step_scan(n);
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use logtide_coordinator::{RawRange, TaskSpec, Tasks};
+use logtide_coordinator::{CoordinatorError, Pause, RawRange, TaskSpec, Tasks};
 use logtide_model::{Compression, TaskName, Ts};
 use logtide_storage::{Storage, StorageError};
 use parking_lot::Mutex;
@@ -57,6 +57,17 @@ impl SimTask {
     pub(crate) fn renew(&mut self, tasks: &Tasks, history: &History, faults: StorageFaults) -> Result<(), Violation> {
         tasks.remove(&self.name).map_err(|e| Violation::broken(&e))?;
         self.create(tasks, history, faults)
+    }
+
+    /// Pauses or resumes this life.
+    pub(crate) fn pause(&self, tasks: &Tasks, paused: bool) -> Result<(), Violation> {
+        let broken = |e: CoordinatorError| Violation::broken(&e);
+        let task = tasks.require(&self.name).map_err(broken)?;
+        if paused {
+            tasks.set_pause(&task, &Pause::default()).map_err(broken)
+        } else {
+            tasks.clear_pause(&task).map_err(broken)
+        }
     }
 
     /// Opens the storages of all lives.
