@@ -11,7 +11,7 @@ use bytes::Bytes;
 use logtide_model::{HostError, KeyRange, Region, RegionEpoch, RegionId, StoreId, Term, Ts, encode_raw_key};
 use parking_lot::{Condvar, Mutex};
 
-use crate::raftstore::{PeerMeta, RegionMeta};
+use crate::raftstore::{Merged, PeerMeta, RegionMeta};
 
 /// Where the placement driver has the time from.
 pub trait Clock: Send + Sync {
@@ -74,6 +74,10 @@ struct State {
     last_id: u64,
     regions: BTreeMap<RegionId, Entry>,
     by_start: BTreeMap<Bytes, RegionId>,
+    /// Regions that others took over.
+    merged: BTreeMap<RegionId, Merged>,
+    /// As they were at last, where that is known.
+    ended: BTreeMap<RegionId, RegionMeta>,
     gc_safepoint: Ts,
     /// Owner → what it holds, and until when (ms).
     holds: BTreeMap<String, (Ts, u64)>,
@@ -87,6 +91,33 @@ struct Entry {
 }
 
 impl State {
+    fn learn(&mut self, meta: &RegionMeta, likely_leader: StoreId) {
+        let RegionMeta { region, peers } = meta;
+        if self.merged.contains_key(&region.id)
+            || self.regions.get(&region.id).is_some_and(|e| e.region.epoch >= region.epoch)
+        {
+            return;
+        }
+        let State { regions, by_start, .. } = self;
+        if let Some(old) = regions.get(&region.id)
+            && by_start.get(&old.region.range.start) == Some(&region.id)
+        {
+            by_start.remove(&old.region.range.start);
+        }
+        by_start.insert(region.range.start.clone(), region.id);
+        let (leader, term) = regions.get(&region.id).map_or((likely_leader, 0), |e| (e.leader, e.term));
+        regions.insert(region.id, Entry { region: region.clone(), peers: peers.clone(), leader, term });
+    }
+
+    fn forget_merged(&mut self, region_id: RegionId, merged: Merged) {
+        self.merged.insert(region_id, merged);
+        if let Some(old) = self.regions.remove(&region_id)
+            && self.by_start.get(&old.region.range.start) == Some(&region_id)
+        {
+            self.by_start.remove(&old.region.range.start);
+        }
+    }
+
     fn directory(&self) -> Vec<(Region, StoreId, Term)> {
         let entries = self.by_start.values().filter_map(|id| self.regions.get(id));
         entries.map(|e| (e.region.clone(), e.leader, e.term)).collect()
@@ -137,21 +168,48 @@ impl Pd {
 
     /// Takes in what a store says about a region's shape. Older versions are ignored.
     pub(crate) fn report_region(&self, meta: &RegionMeta, likely_leader: StoreId) {
-        let RegionMeta { region, peers } = meta;
-        let mut state = self.0.state.lock();
-        if state.regions.get(&region.id).is_some_and(|e| e.region.epoch >= region.epoch) {
-            return;
-        }
-        let State { regions, by_start, .. } = &mut *state;
-        if let Some(old) = regions.get(&region.id)
-            && by_start.get(&old.region.range.start) == Some(&region.id)
-        {
-            by_start.remove(&old.region.range.start);
-        }
-        by_start.insert(region.range.start.clone(), region.id);
-        let (leader, term) = regions.get(&region.id).map_or((likely_leader, 0), |e| (e.leader, e.term));
-        regions.insert(region.id, Entry { region: region.clone(), peers: peers.clone(), leader, term });
+        self.0.state.lock().learn(meta, likely_leader);
         self.0.changed.notify_all();
+    }
+
+    /// Takes in that a region took another one over, both at once: who sees the one sees the other.
+    pub(crate) fn report_merge(
+        &self,
+        target: &RegionMeta,
+        source: &RegionMeta,
+        merged: Merged,
+        likely_leader: StoreId,
+    ) {
+        let mut state = self.0.state.lock();
+        state.forget_merged(source.region.id, merged);
+        state.ended.insert(source.region.id, source.clone());
+        state.learn(target, likely_leader);
+        self.0.changed.notify_all();
+    }
+
+    /// Takes in that a region was taken over by another one.
+    pub(crate) fn report_merged(&self, region_id: RegionId, merged: Merged) {
+        self.0.state.lock().forget_merged(region_id, merged);
+    }
+
+    /// How a region ended that was taken over by another one. Its id is never used again.
+    pub(crate) fn merged(&self, region_id: RegionId) -> Option<Merged> {
+        self.0.state.lock().merged.get(&region_id).copied()
+    }
+
+    /// The regions that a region took over.
+    pub(crate) fn merged_into(&self, target: RegionId) -> Vec<(RegionId, Merged)> {
+        let state = self.0.state.lock();
+        state.merged.iter().filter(|(_, m)| m.target == target).map(|(id, m)| (*id, *m)).collect()
+    }
+
+    /// True if `source` was not taken over by `target` as long as that had `epoch`, and never will be: the log of the
+    /// target went on to another epoch without it.
+    pub(crate) fn is_merge_hopeless(&self, source: RegionId, target: RegionId, epoch: RegionEpoch) -> bool {
+        let state = self.0.state.lock();
+        let passed = |e: &Entry| e.region.epoch.version > epoch.version || e.region.epoch.conf_ver > epoch.conf_ver;
+        !state.merged.contains_key(&source)
+            && (state.merged.contains_key(&target) || state.regions.get(&target).is_some_and(passed))
     }
 
     /// Takes in that a store leads a region.
@@ -198,8 +256,11 @@ impl Pd {
     /// True if a region, as it is now, has lost a peer that it had in the given shape.
     pub(crate) fn has_removed(&self, region: &Region, peer_id: u64) -> bool {
         let state = self.0.state.lock();
-        let now = state.regions.get(&region.id);
-        now.is_some_and(|e| e.region.epoch.conf_ver > region.epoch.conf_ver && e.peers.iter().all(|p| p.id != peer_id))
+        let now = state.regions.get(&region.id).map(|e| (e.region.epoch, &e.peers));
+        let now = now.or_else(|| state.ended.get(&region.id).map(|meta| (meta.region.epoch, &meta.peers)));
+        now.is_some_and(|(epoch, peers)| {
+            epoch.conf_ver > region.epoch.conf_ver && peers.iter().all(|p| p.id != peer_id)
+        })
     }
 
     /// All regions in the order of their ranges, with who seems to lead them, and in which term (0: never told).

@@ -268,6 +268,23 @@ impl Cluster {
         self.propose(&region, leader, Action::RemovePeer(store), one_region)
     }
 
+    /// Has a region taken over by its neighbour `target`, to the left or the right; returns that as it is then.
+    ///
+    /// # Errors
+    /// [`ClusterError::Region`] if it cannot be done, or was taken back because the target changed meanwhile: try again.
+    pub fn merge_regions(&self, source: RegionId, target: RegionId) -> Result<Region, ClusterError> {
+        self.wait_for(&self.submit_merge(source, target)?)
+    }
+
+    /// As [`Cluster::merge_regions`], without waiting for the answer, which comes when the merge is done or taken back.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoSuchRegion`]; [`ClusterError::NoSuchStore`] if the store that seems to lead the source is stopped.
+    pub fn submit_merge(&self, source: RegionId, target: RegionId) -> Result<Ticket<Region>, ClusterError> {
+        let (region, leader) = self.0.region(source)?;
+        self.propose(&region, leader, Action::Merge { target, known: None }, one_region)
+    }
+
     /// Proposes to the store that seems to lead a region.
     fn propose<T: Send + 'static>(
         &self,

@@ -8,7 +8,7 @@ use raft::eraftpb::{Entry, EntryType};
 use super::command::{Command, PeerChange, SplitChild};
 use super::message::{Done, Reply};
 use super::peer::Peer;
-use super::records::{PeerMeta, RegionMeta, put_apply_state, put_region, put_replayable};
+use super::records::{EntryId, PeerMeta, RegionMeta, put_apply_state, put_region, put_replayable};
 use crate::engine::{EngineCf, WriteBatch, data_end_key, data_key};
 use crate::rpc::RegionError;
 
@@ -28,6 +28,15 @@ pub(crate) enum Event {
     Members { meta: RegionMeta, change: PeerChange },
     /// The peer here is no member any more.
     Gone { region: Region, led: bool },
+    /// Only the epoch of the region changed.
+    EpochChange(RegionMeta),
+    /// The region took `source` over.
+    Merge {
+        target: RegionMeta,
+        source: RegionMeta,
+        /// The term in which the source led here until then.
+        led: Option<Term>,
+    },
 }
 
 /// The effects of a run of entries of one region, up to the engine write.
@@ -43,20 +52,15 @@ pub(crate) struct Effects {
     pub(crate) gone: bool,
     /// Index and term of the last entry.
     done: Option<(u64, Term)>,
+    /// The peer of a region that was taken over, with what waits for it.
+    pub(crate) absorbed: Option<Box<Peer>>,
+    /// The peer itself, if it removed itself.
+    pub(crate) buried: Option<Box<Peer>>,
 }
 
 /// Applies committed entries: changes of data go into `batch`, together with how far the region is applied.
 pub(crate) fn apply(peer: &mut Peer, entries: Vec<Entry>, batch: &mut WriteBatch) -> Effects {
-    let mut effects = Effects {
-        region_id: peer.region_id(),
-        term: peer.term(),
-        events: Vec::new(),
-        replies: Vec::new(),
-        entries: entries.len() as u64,
-        files: Vec::new(),
-        gone: false,
-        done: None,
-    };
+    let mut effects = Effects::new(peer, entries.len());
     for entry in entries {
         if effects.gone {
             break;
@@ -73,6 +77,21 @@ pub(crate) fn apply(peer: &mut Peer, entries: Vec<Entry>, batch: &mut WriteBatch
 }
 
 impl Effects {
+    pub(super) fn new(peer: &Peer, entries: usize) -> Effects {
+        Effects {
+            region_id: peer.region_id(),
+            term: peer.term(),
+            events: Vec::new(),
+            replies: Vec::new(),
+            entries: entries as u64,
+            files: Vec::new(),
+            gone: false,
+            done: None,
+            absorbed: None,
+            buried: None,
+        }
+    }
+
     /// Puts how far the region is applied into the batch.
     fn save(&self, batch: &mut WriteBatch) {
         if let Some((index, term)) = self.done {
@@ -85,16 +104,27 @@ impl Effects {
         let outcome = self.execute(peer, entry, batch);
         let (lost, reply) = peer.take_reply(index, term);
         self.replies.extend(lost.into_iter().map(|reply| (reply, Err(peer.not_leader()))));
-        self.replies.extend(reply.map(|reply| (reply, outcome)));
+        match peer.merging.as_mut().filter(|merging| merging.state.prepare.index == index) {
+            // Who asked for a merge is told of its end.
+            Some(merging) => merging.reply = reply,
+            None => self.replies.extend(reply.map(|reply| (reply, outcome))),
+        }
     }
 
     fn execute(&mut self, peer: &mut Peer, entry: Entry, batch: &mut WriteBatch) -> Result<Done, RegionError> {
-        let (index, region) = (entry.index, peer.meta.region.clone());
+        let (index, term, region) = (entry.index, entry.term, peer.meta.region.clone());
         let (outcome, ops) = match self.parse(entry, &region) {
+            Ok(Some(command)) if command.is_merge() || peer.merging.is_some() => {
+                match self.merge_step(peer, command, EntryId { index, term }, batch) {
+                    Ok(done) => return Ok(done),
+                    Err(refused) => (Err(refused), vec![]),
+                }
+            }
             Ok(Some(command)) if !command.split.is_empty() => match split(&peer.meta, &command.split) {
                 Some((parent, children)) => {
                     self.note(region.epoch, index, vec![Op::Admin]);
                     put_replayable(batch, region.id, index);
+                    peer.shaped_at = index;
                     return Ok(self.make_split(peer, parent, children, batch));
                 }
                 None => (Err(RegionError::Busy(format!("region {} has no such keys to split at", region.id))), vec![]),
@@ -198,16 +228,8 @@ impl Effects {
         })
     }
 
-    /// The region after each change of members.
-    pub(crate) fn members(&self) -> impl Iterator<Item = &RegionMeta> {
-        self.events.iter().filter_map(|event| match event {
-            Event::Members { meta, .. } => Some(meta),
-            _ => None,
-        })
-    }
-
     /// An entry was applied: it joins the batch before, if nothing happened since.
-    fn note(&mut self, epoch: RegionEpoch, index: u64, ops: Vec<Op>) {
+    pub(super) fn note(&mut self, epoch: RegionEpoch, index: u64, ops: Vec<Op>) {
         if let Some(Event::Applied { epoch: e, last, ops: all, .. }) = self.events.last_mut()
             && *e == epoch
         {
@@ -237,6 +259,18 @@ impl Effects {
                         observers.iter().for_each(|o| o.on_leadership(region, self.term, Role::Follower));
                     }
                     let change = RegionChange::Destroy { region: region.clone() };
+                    observers.iter().for_each(|o| o.on_region_changed(&change));
+                }
+                Event::EpochChange(meta) => {
+                    let change = RegionChange::EpochChange { region: meta.region.clone() };
+                    observers.iter().for_each(|o| o.on_region_changed(&change));
+                }
+                Event::Merge { target, source, led } => {
+                    if let Some(term) = led {
+                        observers.iter().for_each(|o| o.on_leadership(&source.region, *term, Role::Follower));
+                    }
+                    let (target, source) = (target.region.clone(), source.region.clone());
+                    let change = RegionChange::Merge { target, source };
                     observers.iter().for_each(|o| o.on_region_changed(&change));
                 }
                 Event::Split { parent, children, gone, leader } => {

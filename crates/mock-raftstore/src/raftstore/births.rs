@@ -12,7 +12,7 @@ use super::apply::{Effects, Event};
 use super::core::StoreCore;
 use super::message::{Done, Reply, StoreMessage};
 use super::peer::Peer;
-use super::records::{RegionMeta, begin_region, read_hard_state};
+use super::records::{Merged, RegionMeta, begin_region, read_hard_state};
 use super::snapshot::{delete_data, region_of};
 use crate::engine::{EngineError, WriteBatch};
 use crate::rpc::RegionError;
@@ -55,9 +55,14 @@ impl StoreCore {
     /// A message for a peer that is not here: the beginning of its life, unless a split is to make it.
     pub(super) fn meet(&mut self, envelope: Envelope) -> Result<(), EngineError> {
         let Some(region) = envelope.region.clone().filter(|_| self.begins_life(&envelope)) else { return Ok(()) };
+        if self.shared.pd.merged(region.id).is_some() {
+            return Ok(());
+        }
         let behind = |peer: &&Peer| {
             let here = &peer.meta.region;
-            here.epoch.version < region.epoch.version && here.range.overlaps(&region.range)
+            here.epoch.version < region.epoch.version
+                && here.range.overlaps(&region.range)
+                && !self.gives_way(peer, &region)
         };
         if self.peers.values().any(|peer| behind(&peer)) {
             self.keep_early(envelope);
@@ -84,7 +89,14 @@ impl StoreCore {
             return true;
         }
         let Some(region) = region_of(envelope.message.get_snapshot()).map(|meta| meta.region) else { return false };
-        let others = self.peers.values().map(|peer| &peer.meta.region);
+        let pd = &self.shared.pd;
+        // From before a merge whose source is not here any more: nobody could bring it over that.
+        let too_old =
+            |(id, merged): &(RegionId, Merged)| merged.after > region.epoch.version && !self.peers.contains_key(id);
+        if pd.merged(region.id).is_some() || pd.merged_into(region.id).iter().any(too_old) {
+            return false;
+        }
+        let others = self.peers.values().filter(|peer| !self.gives_way(peer, &region)).map(|peer| &peer.meta.region);
         let mut owned = others.map(|r| (&r.id, &r.range)).chain(&self.arriving);
         let in_the_way = owned.find(|(id, range)| **id != region.id && range.overlaps(&region.range));
         if let Some((id, _)) = in_the_way {

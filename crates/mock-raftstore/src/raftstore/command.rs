@@ -5,7 +5,7 @@ use logtide_model::{Cf, Op, Region, RegionEpoch, RegionId};
 use prost::Message;
 use raft::eraftpb::{ConfChange, ConfChangeType};
 
-use super::records::{EntryId, PeerMeta, RegionMeta};
+use super::records::{CarriedEntry, EntryId, PeerMeta, RegionMeta};
 
 /// The data of a raft entry.
 #[derive(Clone, PartialEq, Message)]
@@ -34,6 +34,15 @@ pub(crate) struct Command {
     /// A change of the region's members.
     #[prost(message, optional, tag = "21")]
     pub(crate) change: Option<PeerChange>,
+    /// Gets the region ready to be taken over by another one.
+    #[prost(message, optional, tag = "22")]
+    pub(crate) prepare_merge: Option<PrepareMerge>,
+    /// Takes another region over.
+    #[prost(message, optional, tag = "23")]
+    pub(crate) commit_merge: Option<CommitMerge>,
+    /// Takes back what the entry of this index prepared.
+    #[prost(uint64, tag = "24")]
+    pub(crate) rollback_merge: u64,
 }
 
 /// One member comes or goes.
@@ -67,6 +76,37 @@ impl PeerChange {
         (meta.peers.len() != before).then_some(meta)
     }
 }
+
+/// Nothing is written to the region any more, until it is taken over, or this is taken back.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PrepareMerge {
+    /// The region that is to take it over.
+    #[prost(uint64, tag = "1")]
+    pub(crate) target_id: u64,
+    /// Its epoch.
+    #[prost(uint64, tag = "2")]
+    pub(crate) target_conf_ver: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) target_version: u64,
+    /// The entries right before this one that some peer may not have.
+    #[prost(message, repeated, tag = "4")]
+    pub(crate) entries: Vec<CarriedEntry>,
+}
+
+/// The second half of a merge.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CommitMerge {
+    /// The region that is taken over.
+    #[prost(uint64, tag = "1")]
+    pub(crate) source_id: u64,
+    /// The last entry of its log: the one with [`PrepareMerge`].
+    #[prost(message, required, tag = "2")]
+    pub(crate) prepare: CarriedEntry,
+}
+
+/// The context of entries that are applied in a run of their own: those that ingest files, and the second halves of
+/// merges.
+pub(crate) const APART: &[u8] = b"apart";
 
 #[derive(Clone, PartialEq, Message)]
 struct OpRecord {
@@ -162,6 +202,32 @@ impl Command {
     /// As [`Command::about`], for nobody but the members that the region has.
     fn bound(region: &Region) -> Command {
         Command { conf_ver: region.epoch.conf_ver, ..Command::about(region) }
+    }
+
+    /// A command that gets a region ready to be taken over.
+    pub(crate) fn prepare_merge(source: &Region, prepare: PrepareMerge) -> Command {
+        Command { prepare_merge: Some(prepare), ..Command::bound(source) }
+    }
+
+    /// A command that takes a region over that `prepare` got ready.
+    pub(crate) fn commit_merge(target: &Region, source_id: RegionId, prepare: CarriedEntry) -> Command {
+        Command { commit_merge: Some(CommitMerge { source_id, prepare }), ..Command::bound(target) }
+    }
+
+    /// A command that takes a merge back.
+    pub(crate) fn rollback_merge(source: &Region, prepared_at: u64) -> Command {
+        Command { rollback_merge: prepared_at, ..Command::about(source) }
+    }
+
+    /// True if it is a step of a merge.
+    pub(crate) fn is_merge(&self) -> bool {
+        self.prepare_merge.is_some() || self.commit_merge.is_some() || self.rollback_merge > 0
+    }
+
+    /// The context of its entry.
+    pub(crate) fn context(&self) -> Vec<u8> {
+        let apart = self.commit_merge.is_some() || self.ops.iter().any(|op| op.kind == INGEST);
+        if apart { APART.to_vec() } else { Vec::new() }
     }
 
     /// A command that truncates the log.

@@ -12,11 +12,10 @@ use logtide_model::{KeyRange, RaftObserver, RegionId, Role};
 use raft::Ready;
 use raft::eraftpb::Entry;
 
-use super::apply::apply;
 use super::births::Restored;
-use super::message::StoreMessage;
+use super::message::{Action, StoreMessage};
 use super::peer::{Peer, PeerConfig};
-use super::records::{read_regions, read_tombstones};
+use super::records::{read_merged, read_regions, read_tombstones};
 use super::shared::StoreShared;
 use crate::engine::{EngineError, WriteBatch};
 use crate::rpc::RegionError;
@@ -38,6 +37,8 @@ pub(crate) struct StoreCore {
     pub(super) tombstones: BTreeMap<RegionId, u64>,
     /// Peers that are to go.
     pub(super) doomed: BTreeSet<RegionId>,
+    /// Regions that have prepared a merge.
+    pub(super) merging: BTreeSet<RegionId>,
 }
 
 impl StoreCore {
@@ -46,10 +47,16 @@ impl StoreCore {
         let (peers, dirty) = (BTreeMap::new(), BTreeSet::new());
         let (early, arriving, doomed) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let tombstones = read_tombstones(&*shared.engine)?;
-        let mut core = StoreCore { shared, config, sync, peers, dirty, early, arriving, tombstones, doomed };
+        let merging = BTreeSet::new();
+        let mut core = StoreCore { shared, config, sync, peers, dirty, early, arriving, tombstones, doomed, merging };
+        // Before anyone hears of the regions that took others over.
+        for (id, merged) in read_merged(&*core.shared.engine)? {
+            core.shared.pd.report_merged(id, merged);
+        }
         for meta in read_regions(&*core.shared.engine)? {
             core.add_peer(meta)?;
         }
+        core.merging = core.peers.values().filter(|p| p.merging.is_some()).map(Peer::region_id).collect();
         core.publish(core.dirty.clone());
         Ok(core)
     }
@@ -66,6 +73,9 @@ impl StoreCore {
         self.dirty.insert(region_id);
         match message {
             StoreMessage::Raft(envelope) => self.step(envelope),
+            StoreMessage::Propose(proposal) if matches!(proposal.action, Action::Merge { .. }) => {
+                self.propose_merge(proposal);
+            }
             StoreMessage::Propose(proposal) => peer.propose(proposal),
             StoreMessage::Read { reply, .. } => peer.read(reply),
             StoreMessage::TransferLeader { to, .. } => peer.transfer_leader(to),
@@ -129,6 +139,7 @@ impl StoreCore {
             }
         }
         self.publish(turn.iter().copied().chain(children));
+        self.drive_merges();
         for id in turn {
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.answer_reads();
@@ -150,7 +161,9 @@ impl StoreCore {
         let mut batch = WriteBatch::default();
         let mut readies: Vec<(RegionId, Ready)> = Vec::new();
         let mut restored: Vec<Restored> = Vec::new();
+        let mut swept = Vec::new();
         for id in turn {
+            self.clear_the_way(*id, &mut batch, &mut swept);
             let Some(peer) = self.peers.get_mut(id) else { continue };
             self.shared.renounce(peer, observers);
             peer.begin_reads();
@@ -173,6 +186,7 @@ impl StoreCore {
         if !commits.is_empty() {
             self.shared.engine.write(&commits, false)?;
         }
+        self.end_swept(swept, observers);
         restored.into_iter().for_each(|restored| self.settle_in(restored));
         Ok(committed)
     }
@@ -187,15 +201,9 @@ impl StoreCore {
             return Ok(Vec::new());
         }
         let mut batch = WriteBatch::default();
-        let (mut all, mut gone) = (Vec::new(), Vec::new());
+        let mut all = Vec::new();
         for (id, entries) in committed {
-            let Some(peer) = self.peers.get_mut(&id) else { continue };
-            let mut effects = apply(peer, entries, &mut batch);
-            self.prepare_children(&mut effects, &mut batch)?;
-            if effects.gone {
-                gone.extend(self.bury(id, &mut batch));
-            }
-            all.push(effects);
+            self.apply_entries(id, entries, &mut batch, &mut all)?;
         }
         self.shared.engine.write(&batch, self.sync)?;
         self.shared.applied_bytes.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
@@ -210,16 +218,19 @@ impl StoreCore {
                 peer.node.mut_store().shrink(peer.applied);
             }
             self.make_children(effects, &mut born)?;
-            effects.members().for_each(|meta| self.report(meta));
+            self.note_merges(effects);
         }
         // Who is answered may look at once: the views are to be those after the entries.
         self.publish(all.iter().map(|e| e.region_id).chain(born.iter().copied()));
-        for (reply, outcome) in all.into_iter().flat_map(|effects| effects.replies) {
-            reply(outcome);
-        }
-        if !gone.is_empty() {
-            gone.into_iter().for_each(Peer::dismiss);
-            self.try_early_again();
+        for effects in all {
+            effects.replies.into_iter().for_each(|(reply, outcome)| reply(outcome));
+            if let Some(mut peer) = effects.absorbed {
+                self.end_absorbed(effects.region_id, &mut peer);
+            }
+            if let Some(peer) = effects.buried {
+                peer.dismiss();
+                self.try_early_again();
+            }
         }
         Ok(born)
     }
@@ -253,16 +264,22 @@ impl StoreShared {
         }
     }
 
+    /// Takes in that other stores may have served reads of the region up to now.
+    pub(super) fn sync_max_ts(&self, peer: &mut Peer) {
+        peer.max_ts_synced = false;
+        if let Ok(ts) = self.pd.tso() {
+            self.concurrency.bump_max_ts(ts);
+            peer.max_ts_synced = true;
+        }
+    }
+
     /// Tells observers, if a peer is leader and has applied an entry of its own term.
     fn announce_leader(&self, peer: &mut Peer, observers: &[Arc<dyn RaftObserver>]) {
         if !peer.is_leader() || peer.announced.is_some() || !peer.node.raft.apply_to_current_term() {
             return;
         }
         peer.announced = Some(peer.term());
-        if let Ok(ts) = self.pd.tso() {
-            self.concurrency.bump_max_ts(ts);
-            peer.max_ts_synced = true;
-        }
+        self.sync_max_ts(peer);
         self.pd.report_leader(&peer.meta, peer.term(), self.id);
         observers.iter().for_each(|o| o.on_leadership(&peer.meta.region, peer.term(), Role::Leader));
     }

@@ -9,7 +9,7 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use super::records::{
     EntryId, decode_entry, encode_entry, entry_key, malformed, put_hard_state, put_truncated, read_hard_state,
-    read_last_index, read_states, read_truncated,
+    read_last_index, read_merge_state, read_states, read_truncated,
 };
 use super::snapshot;
 use crate::engine::{EngineCf, EngineError, KvEngine, WriteBatch};
@@ -186,7 +186,12 @@ impl Storage for RaftLog {
     }
 
     fn snapshot(&self, _request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        snapshot::take(&*self.engine.snapshot(), self.region_id).map_err(|error| {
+        let view = self.engine.snapshot();
+        if read_merge_state(&*view, self.region_id).is_ok_and(|state| state.is_some()) {
+            // Who gets the region with what it needs for a merge gets it from the region that takes it over.
+            return Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable));
+        }
+        snapshot::take(&*view, self.region_id).map_err(|error| {
             tracing::error!(region = self.region_id, %error, "cannot take a snapshot for a follower");
             raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable)
         })

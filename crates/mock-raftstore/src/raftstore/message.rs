@@ -3,7 +3,7 @@
 use logtide_model::{Op, Region, RegionEpoch, RegionId, StoreId, Term};
 
 use super::command::SplitChild;
-use super::records::PeerMeta;
+use super::records::{PeerMeta, RegionMeta};
 use crate::rpc::RegionError;
 use crate::transport::Envelope;
 
@@ -59,6 +59,13 @@ pub(crate) enum Action {
     AddPeer(PeerMeta),
     /// Removes the peer on a store.
     RemovePeer(StoreId),
+    /// Gets the region ready to be taken over by its neighbour `target`, as far as that is `known` on this store.
+    Merge {
+        /// Who takes it over.
+        target: RegionId,
+        /// Filled in by the store.
+        known: Option<RegionMeta>,
+    },
     /// Truncates the log but for so many of the entries that are applied.
     Truncate {
         /// How many.

@@ -9,6 +9,7 @@ mod command;
 mod core;
 mod deaths;
 mod log;
+mod merge;
 mod message;
 mod peer;
 mod reads;
@@ -22,7 +23,7 @@ pub(crate) use core::StoreCore;
 pub(crate) use message::{Action, Done, Proposal, ReadReady, Reply, StoreMessage};
 pub(crate) use peer::{PeerConfig, RaftTiming};
 pub(crate) use records::{
-    Ident, PeerMeta, RegionMeta, bootstrap_region, read_ident, read_regions, read_tombstones, write_ident,
+    Ident, Merged, PeerMeta, RegionMeta, bootstrap_region, read_ident, read_regions, read_tombstones, write_ident,
 };
 pub(crate) use replay::replay;
 pub use shared::StoreStats;

@@ -10,9 +10,12 @@ use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
 
 use super::command::{Command, PeerChange};
 use super::log::RaftLog;
+use super::merge::Merging;
 use super::message::{Action, Done, Proposal, ReadReady, Reply};
 use super::reads::Reads;
-use super::records::{EntryId, PeerMeta, RegionMeta};
+use super::records::{
+    EntryId, PeerMeta, RegionMeta, put_merge_state, put_replayable, read_merge_state, read_replayable,
+};
 use super::shared::PeerView;
 use super::snapshot;
 use crate::engine::{EngineError, KvEngine, WriteBatch};
@@ -68,6 +71,10 @@ pub(crate) struct Peer {
     /// The term in which observers were told that this peer leads.
     pub(crate) announced: Option<Term>,
     pub(crate) max_ts_synced: bool,
+    /// The merge that the region has prepared, to be taken over.
+    pub(crate) merging: Option<Merging>,
+    /// The last entry that may have changed its range.
+    pub(crate) shaped_at: u64,
     settings: PeerConfig,
     /// The index behind which this leader last proposed to truncate the log, and its term.
     truncating: (u64, Term),
@@ -87,7 +94,11 @@ impl Peer {
         let failed = |cause: String| EngineError { path: format!("raft group {region_id} on store {store_id}"), cause };
         let id = meta.peer_on(store_id).ok_or_else(|| failed("it has no peer here".to_owned()))?;
         let (log, applied) = RaftLog::load(region_id, meta.voters(), engine.clone())?;
-        Peer::with_log(meta, store_id, id, settings, log, applied).map_err(|e| failed(e.to_string()))
+        let mut peer = Peer::with_log(meta, store_id, id, settings, log, applied).map_err(|e| failed(e.to_string()))?;
+        let view = engine.snapshot();
+        peer.merging = read_merge_state(&*view, region_id)?.map(Merging::new);
+        peer.shaped_at = read_replayable(&*view, region_id)?;
+        Ok(peer)
     }
 
     /// A peer that others speak to, and that knows of its region only the id: it votes, and waits for a snapshot.
@@ -129,6 +140,8 @@ impl Peer {
             applied,
             announced: None,
             max_ts_synced: false,
+            merging: None,
+            shaped_at: 0,
             settings: *settings,
             truncating: (0, 0),
             pending: VecDeque::new(),
@@ -193,10 +206,13 @@ impl Peer {
         if !self.is_leader() || term.is_some_and(|t| t != self.term()) {
             return reply(Err(self.not_leader()));
         }
+        if self.merging.is_some() {
+            return reply(Err(self.is_merging()));
+        }
         // Files are where the members of the region were when they were put there; splits and changes name members.
         let bound = match &action {
             Action::Write(ops) => ops.iter().any(|op| matches!(op, Op::IngestSst { .. })),
-            Action::Split(_) | Action::AddPeer(_) | Action::RemovePeer(_) => true,
+            Action::Split(_) | Action::AddPeer(_) | Action::RemovePeer(_) | Action::Merge { .. } => true,
             Action::Truncate { .. } => false,
         };
         let now = self.meta.region.epoch;
@@ -210,6 +226,10 @@ impl Peer {
                 Ok(change) => Some(Command::change(&self.meta.region, change)),
                 Err(why) => return reply(Err(RegionError::Busy(why))),
             },
+            Action::Merge { known, .. } => match self.prepare_merge(known.as_ref()) {
+                Ok(command) => Some(command),
+                Err(refused) => return reply(Err(refused)),
+            },
             Action::Truncate { keep } => match self.truncation(keep) {
                 Some(to) => Some(Command::truncate(&self.meta.region, to)),
                 None => return reply(Ok(Done { regions: vec![self.meta.region.clone()] })),
@@ -220,7 +240,7 @@ impl Peer {
         };
         let proposed = match &command.change {
             Some(change) => self.node.propose_conf_change(command.encode_to_vec(), change.for_raft()),
-            None => self.node.propose(Vec::new(), command.encode_to_vec()),
+            None => self.node.propose(command.context(), command.encode_to_vec()),
         };
         match proposed {
             Ok(()) => {
@@ -329,6 +349,11 @@ impl Peer {
         self.applied = last.index;
         let before = self.is_born().then(|| self.meta.region.clone());
         self.meta = meta;
+        // A region that has prepared a merge sends no snapshots.
+        self.merging = None;
+        put_merge_state(batch, self.region_id(), None);
+        put_replayable(batch, self.region_id(), last.index);
+        self.shaped_at = last.index;
         self.strangers.retain(|peer, _| self.meta.store_of(*peer).is_none());
         Ok((before, self.pending.drain(..).map(|p| p.reply).collect()))
     }
@@ -337,7 +362,8 @@ impl Peer {
     fn truncate_long_log(&mut self) -> bool {
         let (begin, term) = self.truncating;
         let begin = if term == self.term() { begin } else { 0 }.max(self.node.store().truncated().index);
-        if self.applied.saturating_sub(begin) <= self.settings.log_keep.saturating_mul(2) || !self.is_leader() {
+        let long = self.applied.saturating_sub(begin) > self.settings.log_keep.saturating_mul(2);
+        if !long || !self.is_leader() || self.merging.is_some() {
             return false;
         }
         let Some(to) = self.truncation(self.settings.log_keep) else { return false };
@@ -380,9 +406,32 @@ impl Peer {
         }
     }
 
+    /// The answer as long as a merge is prepared.
+    fn is_merging(&self) -> RegionError {
+        RegionError::Busy(format!(
+            "region {} is about to be merged: it can not read index due to merge",
+            self.region_id()
+        ))
+    }
+
+    /// Ends all that waits for it: the region is gone.
+    pub(crate) fn end(&mut self, proposals: &RegionError, merged: Result<Done, RegionError>) {
+        self.reads.fail_all(&RegionError::RegionNotFound(self.region_id()));
+        self.pending.drain(..).for_each(|p| (p.reply)(Err(proposals.clone())));
+        if let Some(reply) = self.merging.take().and_then(|m| m.reply) {
+            reply(merged);
+        }
+    }
+
     /// Asks for a read-index round.
     pub(crate) fn read(&mut self, reply: Reply<ReadReady>) {
-        if self.is_leader() { self.reads.ask(reply) } else { reply(Err(self.not_leader())) }
+        if self.merging.is_some() {
+            reply(Err(self.is_merging()));
+        } else if self.is_leader() {
+            self.reads.ask(reply);
+        } else {
+            reply(Err(self.not_leader()));
+        }
     }
 
     /// Begins a round for what was asked, as soon as raft would not drop it.
@@ -401,6 +450,10 @@ impl Peer {
 
     /// Answers the reads that are confirmed and whose index is applied.
     pub(crate) fn answer_reads(&mut self) {
+        if self.merging.is_some() {
+            // Who takes the region over may have begun to write to its range.
+            self.reads.fail_all(&self.is_merging());
+        }
         if self.announced != Some(self.term()) {
             return;
         }

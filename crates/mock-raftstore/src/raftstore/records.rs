@@ -2,7 +2,8 @@
 //!
 //! `01` → [`Ident`]; `02 region 01 index` → entry; `02 region 02` → hard state; `02 region 03` → apply state;
 //! `02 region 04` → where the log begins; `02 region 07` → the last entry that [`read_replayable`] tells of;
-//! `03 region` → [`RegionMeta`]; `04 region` → the last peer of it that is gone. Numbers are 8 bytes, big endian.
+//! `02 region 08` → [`MergeState`]; `03 region` → [`RegionMeta`]; `04 region` → the last peer of it that is gone;
+//! `05 region` → it was merged into another. Numbers are 8 bytes, big endian.
 
 use std::collections::BTreeMap;
 
@@ -22,11 +23,13 @@ const IDENT_KEY: &[u8] = &[1];
 const RAFT_PREFIX: u8 = 2;
 const REGION_PREFIX: u8 = 3;
 const TOMBSTONE_PREFIX: u8 = 4;
+const MERGED_PREFIX: u8 = 5;
 const LOG: u8 = 1;
 const HARD_STATE: u8 = 2;
 const APPLY_STATE: u8 = 3;
 const TRUNCATED_STATE: u8 = 4;
 const REPLAYABLE: u8 = 7;
+const MERGE_STATE: u8 = 8;
 
 /// An entry of a log, which has only one with this index and term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +72,52 @@ pub(crate) struct PeerMeta {
 pub(crate) struct RegionMeta {
     pub(crate) region: Region,
     pub(crate) peers: Vec<PeerMeta>,
+}
+
+/// An entry of a log, carried to another place.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CarriedEntry {
+    #[prost(uint64, tag = "1")]
+    pub(crate) index: u64,
+    /// As [`encode_entry`] has it.
+    #[prost(bytes = "bytes", tag = "2")]
+    stored: Bytes,
+}
+
+impl CarriedEntry {
+    pub(crate) fn of(entry: &Entry) -> CarriedEntry {
+        CarriedEntry { index: entry.index, stored: encode_entry(entry).into() }
+    }
+
+    pub(crate) fn entry(&self) -> Option<Entry> {
+        decode_entry(self.index, &self.stored)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.stored.len()
+    }
+}
+
+/// A merge that a region has prepared, and that is neither done nor taken back.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct MergeState {
+    /// The region that is to take it over.
+    #[prost(uint64, tag = "1")]
+    pub(crate) target_id: u64,
+    #[prost(uint64, tag = "2")]
+    pub(crate) target_conf_ver: u64,
+    #[prost(uint64, tag = "3")]
+    pub(crate) target_version: u64,
+    /// The entry that prepared it.
+    #[prost(message, required, tag = "4")]
+    pub(crate) prepare: CarriedEntry,
+}
+
+impl MergeState {
+    /// The epoch that the target is to have: in another it does not take the region over.
+    pub(crate) fn target_epoch(&self) -> RegionEpoch {
+        RegionEpoch { conf_ver: self.target_conf_ver, version: self.target_version }
+    }
 }
 
 /// A [`RegionMeta`] as it is stored and sent.
@@ -220,6 +269,57 @@ pub(crate) fn read_replayable(snapshot: &dyn EngineSnapshot, region_id: RegionId
     };
     let [index] = numbers(&bytes).ok_or_else(|| malformed(region_id, "replayable index"))?;
     Ok(index)
+}
+
+/// Puts a merge into a batch, or that there is none.
+pub(crate) fn put_merge_state(batch: &mut WriteBatch, region_id: RegionId, state: Option<&MergeState>) {
+    let key = raft_key(region_id, MERGE_STATE, &[]);
+    match state {
+        Some(state) => batch.put(EngineCf::Raft, key, state.encode_to_vec()),
+        None => batch.delete(EngineCf::Raft, key),
+    }
+}
+
+/// The merge that a region has prepared.
+pub(crate) fn read_merge_state(
+    snapshot: &dyn EngineSnapshot,
+    region_id: RegionId,
+) -> Result<Option<MergeState>, EngineError> {
+    let bytes = snapshot.get(EngineCf::Raft, &raft_key(region_id, MERGE_STATE, &[]))?;
+    bytes.map(|b| MergeState::decode(b).map_err(|_| malformed(region_id, "merge state"))).transpose()
+}
+
+/// How a region ended that another one took over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Merged {
+    /// Its last version.
+    pub(crate) version: u64,
+    /// Who took it over.
+    pub(crate) target: RegionId,
+    /// The version of the target from then on.
+    pub(crate) after: u64,
+}
+
+/// Removes everything of a region from the raft column family, and notes that it was merged into another.
+pub(crate) fn erase_merged(batch: &mut WriteBatch, region_id: RegionId, merged: Merged) {
+    forget_region(batch, region_id);
+    let Merged { version, target, after } = merged;
+    batch.put(EngineCf::Raft, prefixed(MERGED_PREFIX, region_id), bytes_of(&[version, target, after]));
+}
+
+/// The regions that this store knows to be merged into others.
+pub(crate) fn read_merged(engine: &dyn KvEngine) -> Result<Vec<(RegionId, Merged)>, EngineError> {
+    let snapshot = engine.snapshot();
+    let [lower, upper] = [MERGED_PREFIX, MERGED_PREFIX + 1].map(|prefix| Bytes::copy_from_slice(&[prefix]));
+    let mut iter = snapshot.iter(EngineCf::Raft, lower, upper)?;
+    let mut all = Vec::new();
+    while iter.next()? {
+        let id = iter.key().split_last_chunk::<8>().map(|(_, id)| u64::from_be_bytes(*id));
+        let id = id.ok_or_else(|| malformed(0, "merged region"))?;
+        let [version, target, after] = numbers(iter.value()).ok_or_else(|| malformed(id, "merged region"))?;
+        all.push((id, Merged { version, target, after }));
+    }
+    Ok(all)
 }
 
 /// Puts a region into a batch.

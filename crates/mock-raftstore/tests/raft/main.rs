@@ -5,6 +5,7 @@
 mod engine;
 mod import;
 mod life;
+mod merge;
 mod recorder;
 mod replay;
 mod schedule;

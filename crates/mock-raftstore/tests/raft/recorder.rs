@@ -1,6 +1,6 @@
 //! An observer that holds the host to contract H1 and keeps what it was told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +38,9 @@ pub(crate) struct Seen {
     pub(crate) splits: usize,
     /// Regions that are gone.
     pub(crate) destroyed: usize,
+    pub(crate) merges: usize,
+    /// Regions that were taken over.
+    pub(crate) gone: BTreeSet<RegionId>,
     /// How often a region went on behind entries that were not told.
     pub(crate) jumps: usize,
     /// Ranges of regions that took part in a split.
@@ -105,6 +108,9 @@ impl RaftObserver for Recorder {
                 batch.region_id, batch.first_index, batch.last_index
             ));
         }
+        if seen.gone.contains(&batch.region_id) {
+            seen.violations.push(format!("region {}: told {} when it was gone", batch.region_id, batch.first_index));
+        }
         if let Some(range) = seen.ranges.get(&batch.region_id)
             && batch.ops.iter().any(|op| matches!(op, Op::Put { key, .. } if !range.contains(key)))
         {
@@ -157,6 +163,18 @@ impl RaftObserver for Recorder {
             if seen.leading.contains_key(&region.id) {
                 seen.violations.push(format!("region {} is gone while it leads", region.id));
             }
+        }
+        if let RegionChange::Merge { target, source } = change {
+            seen.merges += 1;
+            seen.gone.insert(source.id);
+            seen.ranges.remove(&source.id);
+            if seen.leading.contains_key(&source.id) {
+                seen.violations.push(format!("region {} is merged while it leads", source.id));
+            }
+            if !target.range.covers(&source.range) || target.epoch.version <= source.epoch.version {
+                seen.violations.push(format!("{target:?} took {source:?} over"));
+            }
+            seen.ranges.insert(target.id, target.range.clone());
         }
         let RegionChange::Split { parent, children, leader, term } = change else { return };
         seen.splits += 1;

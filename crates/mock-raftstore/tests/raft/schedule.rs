@@ -101,7 +101,8 @@ impl Schedule {
             930..956 => self.barrier(store),
             956..960 => self.change_members(store),
             960..972 => drop(self.random_region().map(|(id, _)| self.cluster.transfer_leader(id, store))),
-            972..978 => self.split(),
+            972..976 => self.split(),
+            976..978 => self.merge(),
             978..986 => self.truncate(),
             986..992 => self.partition(store),
             992..995 => self.cluster.partition(&[]),
@@ -163,6 +164,15 @@ impl Schedule {
             drop(self.cluster.submit_add_peer(id, store));
         } else if members.len() > 2 {
             drop(self.cluster.submit_remove_peer(id, store));
+        }
+    }
+
+    fn merge(&mut self) {
+        let all = self.cluster.pd().regions();
+        let n = self.rng.random_range(0..all.len());
+        if let Some([(left, ..), (right, ..)]) = all.get(n..n + 2) {
+            let (source, target) = if self.rng.random_bool(0.5) { (left, right) } else { (right, left) };
+            drop(self.cluster.submit_merge(source.id, target.id));
         }
     }
 
@@ -284,6 +294,33 @@ impl Schedule {
         panic!("replicas stay apart: {:?}", self.cluster.stats());
     }
 
+    /// What logs tell is what was told when it was applied.
+    fn check_logs(&self) -> usize {
+        let mut checked = 0;
+        for (store, recorder) in &self.recorders {
+            let seen = recorder.seen.lock();
+            for (region, ..) in self.cluster.pd().regions() {
+                let told: Vec<_> = seen.batches.iter().filter(|b| b.0 == region.id).collect();
+                let Some(through) = told.last().map(|b| b.2) else { continue };
+                for (n, first) in told.iter().enumerate().rev().take(10) {
+                    let log = self.cluster.host(*store).raft_log(region.id, region.epoch.version, first.1, through);
+                    let Ok(Some(log)) = log else { break };
+                    let ops: Vec<Op> = log.flat_map(|batch| batch.unwrap().ops).collect();
+                    let wanted = told[n..].iter().flat_map(|b| b.3.clone()).filter(|op| *op != Op::Admin);
+                    assert_eq!(
+                        ops,
+                        wanted.collect::<Vec<_>>(),
+                        "store {store}, region {}, from {}",
+                        region.id,
+                        first.1
+                    );
+                    checked += ops.len();
+                }
+            }
+        }
+        checked
+    }
+
     fn check_data(&self) {
         let leads: Vec<_> = self.cluster.pd().regions();
         for (raw, commit_ts) in &self.acknowledged {
@@ -320,6 +357,9 @@ struct Outcome {
     acknowledged: usize,
     barriers: usize,
     splits: usize,
+    /// Changes that logs told again.
+    replayed: usize,
+    merges: usize,
     snapshots: u64,
     destroyed: usize,
 }
@@ -335,14 +375,18 @@ fn run(seed: u64) -> Outcome {
     schedule.check_replicas();
     schedule.cluster.stores().into_iter().for_each(|store| schedule.count_snapshots(store));
     schedule.check_data();
+    let replayed = schedule.check_logs();
     let everybody = || schedule.recorders.values().chain(schedule.past.iter().map(|(_, r)| r));
     let splits = everybody().map(|r| r.seen.lock().splits).sum();
     let destroyed = everybody().map(|r| r.seen.lock().destroyed).sum();
+    let merges = everybody().map(|r| r.seen.lock().merges).sum();
     Outcome {
         digest: schedule.digest(),
         acknowledged: schedule.acknowledged.len(),
         barriers: schedule.barriers.len(),
         splits,
+        replayed,
+        merges,
         snapshots: schedule.snapshots,
         destroyed,
     }
@@ -351,17 +395,22 @@ fn run(seed: u64) -> Outcome {
 /// H1 (contiguous, in order, the same everywhere), H2, and that nothing acknowledged is lost.
 #[test]
 fn contracts_hold_under_faults() {
-    let (mut acknowledged, mut barriers, mut splits, mut snapshots, mut destroyed) = (0, 0, 0, 0, 0);
-    for seed in 0..24 {
+    let (mut acknowledged, mut barriers, mut splits, mut snapshots) = (0, 0, 0, 0);
+    let (mut destroyed, mut merges, mut replayed) = (0, 0, 0);
+    let seeds: u64 = std::env::var("RAFT_SEEDS").map_or(24, |n| n.parse().unwrap());
+    for seed in 0..seeds {
         let outcome = run(seed);
         acknowledged += outcome.acknowledged;
         barriers += outcome.barriers;
         splits += outcome.splits;
         snapshots += outcome.snapshots;
         destroyed += outcome.destroyed;
+        merges += outcome.merges;
+        replayed += outcome.replayed;
     }
     assert!(acknowledged > 1000 && barriers > 500 && splits > 20, "{acknowledged} {barriers} {splits}: too tame");
     assert!(snapshots > 40 && destroyed > 20, "{snapshots} {destroyed}: too few snapshots and peers that go");
+    assert!(merges > 20 && replayed > 100, "{merges} merges, {replayed} changes told again: too few");
 }
 
 #[test]

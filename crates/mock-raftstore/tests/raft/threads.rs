@@ -23,7 +23,7 @@ pub(crate) fn start(mut config: ClusterConfig) -> (Cluster, Vec<Recorder>) {
     (cluster, recorders)
 }
 
-fn put(client: &Client, key: &str, value: &str) {
+pub(crate) fn put(client: &Client, key: &str, value: &str) {
     let mut txn = client.begin().unwrap();
     txn.put(key.as_bytes(), Bytes::copy_from_slice(value.as_bytes()));
     txn.commit().unwrap();
