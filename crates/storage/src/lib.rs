@@ -19,6 +19,7 @@ mod error;
 #[cfg(feature = "gcs")]
 mod gcs;
 mod identity;
+mod keys;
 mod location;
 mod object;
 mod open;
@@ -43,6 +44,10 @@ pub use checkpoint::{CheckpointWriter, read_checkpoint};
 pub use error::StorageError;
 pub use identity::{BACKUPMETA_OBJECT, BackupMetaHead, IDENTITY_OBJECT, Identity, LOCK_OBJECT, claim};
 pub use identity::{read_backupmeta, read_identity};
+pub use keys::{
+    KeysError, KmsClients, OsRandom, no_kms, open_data_keys, open_keys, open_master_key, parse_master_keys,
+    read_key_file,
+};
 pub use open::{open, redacted, task_url};
 pub use probe::{Capabilities, CreateIfAbsent, probe};
 pub use trouble::{Trouble, classify};
