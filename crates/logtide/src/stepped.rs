@@ -106,6 +106,11 @@ impl Stepped {
         self.running.len()
     }
 
+    /// What the `n`th scan under way would tell its shard next.
+    pub fn next_of_scan(&self, n: usize) -> Option<&ScanEvent> {
+        self.running.get(n)?.found.front()
+    }
+
     /// The `n`th scan under way tells its shard one thing more; false if there is no such scan.
     pub fn step_scan(&mut self, n: usize) -> bool {
         let Some(run) = self.running.get_mut(n) else { return false };

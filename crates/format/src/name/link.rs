@@ -6,6 +6,7 @@
 //! since nobody needs it any more. Other readers pass over these tags (`reference/log-backup-format.md` §1).
 
 use logtide_model::Ts;
+use logtide_model::planted::Bug;
 
 use super::MetaName;
 use super::meta::{bad_name, hex16};
@@ -47,6 +48,19 @@ pub fn content_crc(bytes: &[u8]) -> u64 {
 impl MetaName {
     /// The object's path, with a link.
     pub fn linked_path(&self, link: &MetaLink) -> String {
+        if Bug::EqualNames.is_planted() {
+            let max_ts = Ts::MAX;
+            let same = MetaName {
+                flush_ts: Ts::ZERO,
+                min_begin_ts: Ts::ZERO,
+                min_ts: Ts::ZERO,
+                max_ts,
+                flags: 0,
+                tag: None,
+                ..*self
+            };
+            return same.path();
+        }
         let mut path = self.path();
         path.truncate(path.len() - ".meta".len());
         let (generation, min, max) = link

@@ -1,7 +1,6 @@
 //! Names of metadata objects.
 
 use logtide_model::Ts;
-use logtide_model::planted::Bug;
 
 use super::{METADATA_PREFIX, ObjectTag};
 use crate::{FormatError, NameFault, proto};
@@ -63,10 +62,6 @@ impl MetaName {
     /// The object's path.
     pub fn path(&self) -> String {
         let MetaName { flush_ts, store_id, min_begin_ts, min_ts, max_ts, flags, tag } = self;
-        if Bug::EqualNames.is_planted() {
-            let (zero, max) = (0, u64::MAX);
-            return format!("{METADATA_PREFIX}/{zero:016X}{store_id:016X}-d{zero:016X}l{zero:016X}u{max:016X}.meta");
-        }
         let (flush, begin, min, max) = (flush_ts.get(), min_begin_ts.get(), min_ts.get(), max_ts.get());
         let tag = tag.map(|t| format!("b{:016X}g{:016X}", t.boot, t.generation)).unwrap_or_default();
         format!(

@@ -19,7 +19,7 @@ impl World {
             Step::Transfer(region, to) => self.transfer(region, to),
             Step::Split(key) => drop(self.cluster.submit_split(&workload::key(u64::from(key) % super::KEYS))),
             Step::Depose(region, to) => self.depose(region, to),
-            Step::Merge(_) => {}
+            Step::Merge(region) => self.merge(region),
             Step::AddPeer(region, to) => self.add_peer(region, to),
             Step::RemovePeer(region, from) => self.remove_peer(region, from),
             Step::Pause => self.pause(true)?,
@@ -77,6 +77,16 @@ impl World {
     fn heal(&mut self) {
         self.cluster.heal();
         self.client.set_reach(None);
+    }
+
+    fn merge(&mut self, n: u8) {
+        let regions = self.cluster.pd().regions();
+        if regions.len() > 1 {
+            let at = usize::from(n) % (regions.len() - 1);
+            let (source, target) = if n < 128 { (at, at + 1) } else { (at + 1, at) };
+            // It may be refused: peers may be on other stores.
+            let _ = self.cluster.submit_merge(regions[source].0.id, regions[target].0.id);
+        }
     }
 
     fn add_peer(&mut self, region: u8, to: u8) {

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use logtide_model::message::ScanEvent;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -96,7 +97,7 @@ impl World {
     }
 }
 
-/// With `stalled`, the oldest scan does not go on: its thread has something else to do for a while.
+/// With `stalled`, scans that are about to tell of locks do not go on: their threads have something else to do for a while.
 fn pump(node: &mut SimNode, now: Instant, stalled: bool, rng: &mut SmallRng) {
     for shard in 0..node.stepped.shards() {
         let most = [0, 1, 2, 1000][rng.random_range(0..4)];
@@ -109,9 +110,12 @@ fn pump(node: &mut SimNode, now: Instant, stalled: bool, rng: &mut SmallRng) {
     if rng.random_bool(0.4) {
         node.stepped.begin_scan(now);
     }
-    for n in (usize::from(stalled)..node.stepped.scanning()).rev() {
+    for n in (0..node.stepped.scanning()).rev() {
         for _ in 0..rng.random_range(0..6) {
-            node.stepped.step_scan(n);
+            let locks = matches!(node.stepped.next_of_scan(n), Some(ScanEvent::Locks { .. }));
+            if !(stalled && locks) {
+                node.stepped.step_scan(n);
+            }
         }
     }
     if rng.random_bool(0.7) {
