@@ -1,106 +1,22 @@
 //! Log backup linked into a node: from the first write to a restore, and what happens when things go wrong.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in tests, also in what tests share")]
 
-use std::path::Path;
-use std::sync::Arc;
+#[path = "node/held.rs"]
+mod held;
+#[path = "node/world.rs"]
+mod world;
+
+use std::thread;
 use std::time::{Duration, Instant};
 
-use logtide::{Builder, Config, Executor};
-use logtide_coordinator::{DirectoryStore, RawRange, TaskSpec, TaskState, Tasks};
-use logtide_mock_raftstore::client::Client;
-use logtide_mock_raftstore::{Cluster, ClusterConfig, Driver};
-use logtide_model::{Compression, KeyRange, Task, TaskName, Ts};
-use logtide_restore::{RestoreOptions, Silent, restore_point};
+use held::Held;
+use logtide_coordinator::{Pause, TaskState};
+use logtide_model::Ts;
 use prometheus::Registry;
-use tempfile::TempDir;
+use world::{PATIENCE, World, pair};
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
-struct World {
-    dir: TempDir,
-    cluster: Cluster,
-    registry: Registry,
-}
-
-impl World {
-    fn new() -> Self {
-        let cluster = Cluster::start(ClusterConfig {
-            stores: 1,
-            split_keys: vec![b"b".to_vec(), b"m".to_vec()],
-            ..ClusterConfig::memory(Driver::Threads)
-        });
-        let world = World { dir: tempfile::tempdir().unwrap(), cluster: cluster.unwrap(), registry: Registry::new() };
-        assert!(world.cluster.wait_ready(PATIENCE));
-        world
-    }
-
-    fn start(&self, registry: &Registry, spool: &str) -> Executor {
-        let config = Config {
-            temp_path: self.dir.path().join(spool),
-            max_flush_interval: Duration::from_millis(100),
-            ..Config::default()
-        };
-        let builder = Builder::new(self.cluster.host(1), self.dir.path().join("coordinator"));
-        let executor = builder.config(config).registry(registry).start().unwrap();
-        self.cluster.add_observer(1, executor.observer()).unwrap();
-        executor
-    }
-
-    fn tasks(&self) -> Tasks {
-        Tasks::new(Arc::new(DirectoryStore::open(self.dir.path().join("coordinator")).unwrap()))
-    }
-
-    fn begin_task(&self, storage: &Path) -> Task {
-        let spec = TaskSpec {
-            name: TaskName::new("pitr").unwrap(),
-            storage: format!("local://{}", storage.display()),
-            start_ts: Ts::ZERO,
-            ranges: vec![RawRange::default()],
-            compression: Compression::Zstd,
-            encryption: None,
-        };
-        self.tasks().create(&spec).unwrap()
-    }
-
-    fn put(&self, key: &str, value: &str) -> Ts {
-        let mut txn = Client::new(self.cluster.rpc()).begin().unwrap();
-        txn.put(key, value.to_owned());
-        txn.commit().unwrap()
-    }
-
-    fn wait(&self, what: &str, done: impl Fn(&Tasks) -> bool) {
-        let (begun, tasks) = (Instant::now(), self.tasks());
-        while !done(&tasks) {
-            assert!(begun.elapsed() < PATIENCE, "{what} did not come about");
-            std::thread::park_timeout(Duration::from_millis(5));
-        }
-    }
-
-    fn wait_for_checkpoint(&self, task: &Task, ts: Ts) {
-        self.wait("the checkpoint", |tasks| tasks.global_checkpoint(&task.name).unwrap().is_some_and(|c| c >= ts));
-    }
-
-    /// What the storage alone gives back.
-    fn restored(&self, storage: &Path, ts: Option<Ts>) -> Vec<(String, String)> {
-        let storage = logtide_storage::open(&format!("local://{}", storage.display())).unwrap();
-        let target = tempfile::tempdir_in(self.dir.path()).unwrap();
-        let options = RestoreOptions { restored_ts: ts, ..RestoreOptions::new(target.path().join("db")) };
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let summary = runtime.block_on(restore_point(&storage, &options, &Silent)).unwrap();
-        let mut pairs = Vec::new();
-        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        logtide_restore::dump(&options.target, Ts::new(summary.restored_ts), &KeyRange::ALL, &mut |key, value| {
-            pairs.push((text(key), text(value)));
-            Ok(())
-        })
-        .unwrap();
-        pairs
-    }
-}
-
-fn pair(key: &str, value: &str) -> (String, String) {
-    (key.to_owned(), value.to_owned())
-}
+/// So long that a task flushes when it is asked to, and only then.
+const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
 fn what_was_written_before_and_during_comes_back_and_shutdown_flushes() {
@@ -118,11 +34,7 @@ fn what_was_written_before_and_during_comes_back_and_shutdown_flushes() {
     let second = world.put("z", "after");
     backup.flush_now(&task.name, PATIENCE).unwrap();
     world.wait_for_checkpoint(&task, second);
-    world.wait("the checkpoint object", |_| {
-        let open = logtide_storage::open(&task.storage).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(logtide_storage::read_checkpoint(&open)).unwrap().is_some_and(|ts| ts >= second)
-    });
+    world.wait_for_checkpoint_object(&task, second);
     let all = [pair("a", "changed"), pair("c", &long), pair("n", "during the backup")];
     assert_eq!(world.restored(&storage, Some(first)), all);
     assert_eq!(world.restored(&storage, Some(second)), [&all[..], &[pair("z", "after")]].concat());
@@ -148,7 +60,6 @@ fn metrics_are_live(registry: &Registry) {
         "tikv_log_backup_initial_scan_reason",
         "tikv_log_backup_event_handle_duration_sec",
         "tikv_log_backup_handle_kv_batch",
-        "tikv_log_backup_initial_scan_disk_read",
         "tikv_log_backup_incremental_scan_bytes",
         "tikv_log_backup_on_event_duration_seconds",
         "tikv_log_backup_store_checkpoint_ts",
@@ -164,10 +75,16 @@ fn metrics_are_live(registry: &Registry) {
     ] {
         assert!(value(moved) > 0.0, "{moved} does not move");
     }
-    for there in ["tikv_log_backup_skip_kv_count", "tikv_log_backup_heap_memory", "tikv_log_backup_task_status"] {
-        assert!(value(there) >= 0.0);
+    // A store in memory reads nothing from a disk, nothing was changed past MVCC, and 0 is a task that runs.
+    for at_rest in [
+        "tikv_log_backup_initial_scan_disk_read",
+        "tikv_log_backup_skip_kv_count",
+        "tikv_log_backup_heap_memory",
+        "tikv_log_backup_task_status",
+        "tikv_log_backup_pending_initial_scan",
+    ] {
+        assert_eq!(value(at_rest), 0.0, "{at_rest}");
     }
-    assert_eq!(value("tikv_log_backup_pending_initial_scan"), 0.0);
 }
 
 #[test]
@@ -239,4 +156,135 @@ fn a_task_that_is_stopped_and_begun_anew_starts_from_nothing() {
     backup.shutdown();
     assert_eq!(world.restored(&second, Some(committed)), [pair("key", "1"), pair("other", "2")]);
     world.cluster.shutdown();
+}
+
+#[test]
+fn a_checkpoint_object_that_cannot_be_put_holds_nothing_up() {
+    let world = World::new();
+    let storage = world.dir.path().join("storage");
+    std::fs::create_dir(&storage).unwrap();
+    let url = format!("local://{}", storage.display());
+    let held = Held::new(&url, Some("v1/global_checkpoint/"));
+    let opened = held.clone();
+    let opens = move |url: &str| Ok(opened.storage(url));
+    let backup = world.start_with(&world.registry, "spool-1", Duration::from_millis(100), |b| b.storages(opens));
+    let task = world.begin_task(&storage);
+    world.wait_for_checkpoint(&task, world.put("key", "1"));
+    world.wait("the put that never answers", |_| !held.seen().held.is_empty());
+    let second = world.put("key", "2");
+    backup.flush_now(&task.name, PATIENCE).unwrap();
+    world.wait_for_checkpoint(&task, second);
+    let last = world.put("key", "3");
+    let begun = Instant::now();
+    backup.shutdown();
+    assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?} to end", begun.elapsed());
+    assert!(held.seen().put.iter().all(|name| !name.starts_with("v1/global_checkpoint/")));
+    // Whoever comes next, with a storage that answers, brings the object up.
+    let registry = Registry::new();
+    let backup = world.start(&registry, "spool-2");
+    world.wait_for_checkpoint_object(&task, last);
+    backup.shutdown();
+    assert_eq!(world.restored(&storage, Some(second)), [pair("key", "2")]);
+    assert_eq!(world.restored(&storage, None), [pair("key", "3")]);
+    world.cluster.shutdown();
+}
+
+#[test]
+fn a_flush_that_is_asked_for_waits_for_the_one_under_way() {
+    let world = World::new();
+    let storage = world.dir.path().join("storage");
+    std::fs::create_dir(&storage).unwrap();
+    let url = format!("local://{}", storage.display());
+    let held = Held::new(&url, None);
+    let opened = held.clone();
+    let backup = world.start_with(&world.registry, "spool", HOUR, |b| b.storages(move |url| Ok(opened.storage(url))));
+    let task = world.begin_task(&storage);
+    let metadata = || held.seen().put.iter().filter(|name| name.ends_with(".meta")).count();
+    world.put("key", "1");
+    world.wait("the first flush", |_| backup.flush_now(&task.name, PATIENCE).is_ok() && metadata() > 0);
+    let before = metadata();
+    held.hold(Some("v1/backupmeta/"));
+    world.put("key", "2");
+    let last = thread::scope(|scope| {
+        let first = scope.spawn(|| backup.flush_now(&task.name, PATIENCE));
+        world.wait("the put that is held", |_| held.seen().held.len() == 1);
+        let last = world.put("key", "3");
+        let second = scope.spawn(|| backup.flush_now(&task.name, PATIENCE));
+        // Neither this one nor those before are answered as long as the put is held.
+        let answer = backup.flush_now(&task.name, Duration::from_millis(300)).unwrap_err();
+        assert!(answer.contains("not flushed within"), "{answer}");
+        assert!(!first.is_finished() && !second.is_finished(), "answered while a put is held");
+        held.hold(None);
+        second.join().unwrap().unwrap();
+        assert!(metadata() >= before + 2, "both generations are in the storage: {:?}", held.seen().put);
+        first.join().unwrap().unwrap();
+        last
+    });
+    world.wait_for_checkpoint(&task, last);
+    backup.shutdown();
+    assert_eq!(world.restored(&storage, Some(last)), [pair("key", "3")]);
+    world.cluster.shutdown();
+}
+
+#[test]
+fn a_pause_flushes_what_was_observed_and_what_came_meanwhile_is_caught_up() {
+    let world = World::new();
+    let storage = world.dir.path().join("storage");
+    std::fs::create_dir(&storage).unwrap();
+    let backup = world.start_with(&world.registry, "spool", HOUR, |builder| builder);
+    let task = world.begin_task(&storage);
+    world.wait("the observation of all regions", |_| {
+        let all = |tasks: &logtide_coordinator::Tasks| {
+            let stores = tasks.status(&task.name).unwrap().stores;
+            stores.values().map(|store| store.observed_regions).sum::<u64>() == 3
+        };
+        backup.flush_now(&task.name, PATIENCE).is_ok() && all(&world.tasks())
+    });
+    let before = world.put("before", "observed, and flushed by the pause alone");
+    world.tasks().set_pause(&task, &Pause::default()).unwrap();
+    world.wait_for_checkpoint(&task, before);
+    world.wait("the end of the task's life", |_| {
+        backup.flush_now(&task.name, PATIENCE).is_err_and(|e| e.contains("does not run"))
+    });
+    assert_eq!(world.tasks().status(&task.name).unwrap().state, TaskState::Paused);
+    let uploaded = objects(&storage);
+    let during = world.put("during", "seen by nobody");
+    world.put("before", "changed by nobody's knowledge");
+    // Two heartbeats: everything that happens regularly has happened.
+    let ts = |tasks: &logtide_coordinator::Tasks| tasks.nodes().unwrap().first().map_or(0, |node| node.ts);
+    for _ in 0..2 {
+        let told = ts(&world.tasks());
+        world.wait("a heartbeat", |tasks| ts(tasks) > told);
+    }
+    assert_eq!(objects(&storage), uploaded, "nothing is uploaded while it is paused");
+    assert!(world.tasks().global_checkpoint(&task.name).unwrap().is_some_and(|c| c < during));
+    world.tasks().clear_pause(&task).unwrap();
+    let after = world.put("after", "observed again, or caught up");
+    world.wait("the checkpoint after the pause", |tasks| {
+        let flushed = backup.flush_now(&task.name, PATIENCE).is_ok();
+        flushed && tasks.global_checkpoint(&task.name).unwrap().is_some_and(|c| c >= after)
+    });
+    backup.shutdown();
+    let old = pair("before", "observed, and flushed by the pause alone");
+    let during_pair = pair("during", "seen by nobody");
+    assert_eq!(world.restored(&storage, Some(before)), [old.clone()]);
+    assert_eq!(world.restored(&storage, Some(during)), [old, during_pair.clone()]);
+    let new = pair("before", "changed by nobody's knowledge");
+    let last = pair("after", "observed again, or caught up");
+    assert_eq!(world.restored(&storage, Some(after)), [last, new, during_pair]);
+    world.cluster.shutdown();
+}
+
+/// The names of all objects of a storage.
+fn objects(dir: &std::path::Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_owned()];
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { open.push(path) } else { found.push(path.display().to_string()) }
+        }
+    }
+    found.sort();
+    found
 }
