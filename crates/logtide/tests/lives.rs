@@ -25,7 +25,7 @@ use side::{Cut, Side};
 use world::{World, wait};
 
 /// Commits between two acts.
-const A_WHILE: u64 = 25;
+const A_WHILE: u64 = 50;
 
 /// Runs a story under load, and holds the storage to the truth at the moments that the story tells, and at its end.
 fn live(world: &mut World, clients: &[Client], story: impl FnOnce(&mut World, &Task, &Load) -> Vec<Ts>) -> (Task, Ts) {
@@ -101,7 +101,7 @@ fn merge(world: &World, key: &[u8], into_left: bool) {
 fn leaders_move_and_regions_split_and_merge() {
     let mut world = World::new(|_| {});
     let clients = [world.client(), world.client(), world.client()];
-    let (task, end) = live(&mut world, &clients, |world, _, load| {
+    let (task, end) = live(&mut world, &clients, |world, task, load| {
         let mut moments = Vec::new();
         for act in 0..4_u64 {
             let boundary = shared_key(20 + 60 * act);
@@ -114,6 +114,11 @@ fn leaders_move_and_regions_split_and_merge() {
             merge(world, &boundary, act % 2 == 0);
             split(world, &shared_key(40 + 60 * act));
         }
+        // What is known of a region as it is now lets the next leader go on from the log.
+        world.wait_for_checkpoint(task, world.moment());
+        for (region, leader) in led(world) {
+            world.move_leader(region, leader % 3 + 1);
+        }
         moments.split_off(1)
     });
     let regions = world.cluster.stats().regions;
@@ -121,7 +126,7 @@ fn leaders_move_and_regions_split_and_merge() {
     let figures = Figures::settled(&world, &task, end, regions);
     figures.assert_live(&task);
     assert!(figures.of("tikv_log_backup_initial_scan_reason", "leader-changed") > 0.0);
-    assert!(figures.of("logtide_catch_up_source", "log") > 0.0, "most catch-ups need no scan: {figures:?}");
+    assert!(figures.of("logtide_catch_up_source", "log") > 0.0, "some catch-ups need no scan: {figures:?}");
     world.shutdown();
 }
 

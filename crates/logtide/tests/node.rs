@@ -175,8 +175,11 @@ fn a_checkpoint_object_that_cannot_be_put_holds_nothing_up() {
     backup.flush_now(&task.name, PATIENCE).unwrap();
     world.wait_for_checkpoint(&task, second);
     let last = world.put("key", "3");
+    // On a thread of its own, so that one that never ends is noticed.
     let begun = Instant::now();
-    backup.shutdown();
+    let ending = thread::spawn(move || backup.shutdown());
+    world.wait("the end of log backup", |_| ending.is_finished());
+    ending.join().unwrap();
     assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?} to end", begun.elapsed());
     assert!(held.seen().put.iter().all(|name| !name.starts_with("v1/global_checkpoint/")));
     // Whoever comes next, with a storage that answers, brings the object up.
