@@ -14,8 +14,8 @@ use tracing::warn;
 use crate::metrics::Metrics;
 use crate::node::Node;
 
-/// How often the global checkpoint is looked at.
-const INTERVAL: Duration = Duration::from_millis(250);
+/// The longest between two looks at the global checkpoint; with short flush intervals it is a fraction of those.
+const SLOWEST: Duration = Duration::from_millis(250);
 
 /// How long the end of a task waits for the last flush to show in the global checkpoint.
 const LAST_WAIT: Duration = Duration::from_secs(2);
@@ -28,6 +28,7 @@ pub(crate) struct CheckpointObject {
     store_id: StoreId,
     writer: CheckpointWriter,
     blocking: Blocking,
+    pause: Duration,
 }
 
 impl CheckpointObject {
@@ -35,7 +36,8 @@ impl CheckpointObject {
         let store_id = node.host.store_id();
         let writer = CheckpointWriter::new(storage, store_id);
         let (tasks, metrics) = (node.tasks.clone(), node.metrics.clone());
-        Arc::new(CheckpointObject { tasks, metrics, task, store_id, writer, blocking })
+        let pause = (node.config.max_flush_interval / 8).clamp(Duration::from_millis(20), SLOWEST);
+        Arc::new(CheckpointObject { tasks, metrics, task, store_id, writer, blocking, pause })
     }
 
     /// Keeps it up, until aborted.
@@ -45,7 +47,7 @@ impl CheckpointObject {
             let mut written = Ts::ZERO;
             loop {
                 written = object.bring_up(written).await;
-                tokio::time::sleep(INTERVAL).await;
+                tokio::time::sleep(object.pause).await;
             }
         })
     }
@@ -58,7 +60,7 @@ impl CheckpointObject {
             let last_word = async {
                 let mut written = object.bring_up(Ts::ZERO).await;
                 while written < stated {
-                    tokio::time::sleep(INTERVAL / 10).await;
+                    tokio::time::sleep(object.pause / 10).await;
                     written = object.bring_up(written).await;
                 }
             };

@@ -146,6 +146,11 @@ impl Stepped {
         self.board.ask(task, Command::Flush(sender)).then_some(answer)
     }
 
+    /// The most bytes that applied events on their way to the shards ever took at once.
+    pub fn events_peak(&self) -> usize {
+        self.events.peak()
+    }
+
     /// Changes the memory for applied events on their way to the shards, in bytes.
     pub fn limit_events(&self, bytes: usize) {
         self.events.set_limit(bytes);

@@ -10,31 +10,31 @@ use rand::{Rng, SeedableRng};
 
 /// What goes wrong, and how often.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct CoordinatorFaults {
+pub(crate) struct CoordinatorFaults {
     /// Calls that are refused and do nothing.
-    pub refuse: f64,
+    pub(crate) refuse: f64,
     /// Calls that are done, and whose answer is lost.
-    pub lose: f64,
+    pub(crate) lose: f64,
     /// Every call is refused.
-    pub away: bool,
+    pub(crate) away: bool,
 }
 
 /// See the module. Cloning shares it.
 #[derive(Clone)]
-pub struct Flaky {
+pub(crate) struct Flaky {
     inner: Arc<dyn Store>,
     state: Arc<Mutex<(SmallRng, CoordinatorFaults)>>,
 }
 
 impl Flaky {
     /// `inner`, without faults yet.
-    pub fn new(inner: Arc<dyn Store>, seed: u64) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Store>, seed: u64) -> Self {
         let state = (SmallRng::seed_from_u64(seed), CoordinatorFaults::default());
         Flaky { inner, state: Arc::new(Mutex::new(state)) }
     }
 
     /// What goes wrong from now on.
-    pub fn set_faults(&self, faults: CoordinatorFaults) {
+    pub(crate) fn set_faults(&self, faults: CoordinatorFaults) {
         self.state.lock().1 = faults;
     }
 

@@ -4,22 +4,22 @@ use std::hash::{DefaultHasher, Hasher};
 
 /// See the module.
 #[derive(Clone, Default)]
-pub struct Digest(DefaultHasher);
+pub(crate) struct Digest(DefaultHasher);
 
 impl Digest {
     /// Adds bytes.
-    pub fn add(&mut self, bytes: &[u8]) {
+    pub(crate) fn add(&mut self, bytes: &[u8]) {
         self.0.write_usize(bytes.len());
         self.0.write(bytes);
     }
 
     /// Adds a number.
-    pub fn add_number(&mut self, number: u64) {
+    pub(crate) fn add_number(&mut self, number: u64) {
         self.0.write_u64(number);
     }
 
     /// The digest so far.
-    pub fn value(&self) -> u64 {
+    pub(crate) fn value(&self) -> u64 {
         self.0.finish()
     }
 }

@@ -11,26 +11,26 @@ use parking_lot::Mutex;
 
 /// A committed change of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version {
+pub(crate) struct Version {
     /// The transaction.
-    pub start_ts: Ts,
+    pub(crate) start_ts: Ts,
     /// True for a value, false for a deletion.
-    pub put: bool,
+    pub(crate) put: bool,
     /// The value, if the record has it in itself.
     short: Option<Bytes>,
     /// Where it was seen first.
-    pub seen: Seen,
+    pub(crate) seen: Seen,
 }
 
 /// Where a version was seen first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// The region.
-    pub region_id: RegionId,
+    pub(crate) region_id: RegionId,
     /// The last index of the batch.
-    pub index: u64,
+    pub(crate) index: u64,
     /// The term of the store that told it.
-    pub term: Term,
+    pub(crate) term: Term,
 }
 
 /// See the module. Cloning shares it.
@@ -93,7 +93,7 @@ impl History {
         let mut commits: Vec<Ts> = state.versions.values().flat_map(|v| v.range(..=upto).map(|(ts, _)| *ts)).collect();
         commits.sort_unstable();
         match commits.len() {
-            some if n != u32::MAX && some > 0 && n % 4 != 0 => {
+            some if n != u32::MAX && some > 0 && !n.is_multiple_of(4) => {
                 let commit = commits[n as usize / 4 % some];
                 let near = [commit, commit.prev(), commit.next()][n as usize % 3];
                 near.min(upto)

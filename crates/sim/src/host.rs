@@ -15,16 +15,16 @@ use rand::{Rng, SeedableRng};
 
 /// How often snapshots and logs are refused; shared by all hosts of a simulation.
 #[derive(Clone)]
-pub struct HostFaults(Arc<Mutex<(SmallRng, f64)>>);
+pub(crate) struct HostFaults(Arc<Mutex<(SmallRng, f64)>>);
 
 impl HostFaults {
     /// None yet.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         HostFaults(Arc::new(Mutex::new((SmallRng::seed_from_u64(seed), 0.0))))
     }
 
     /// The part of snapshots that fail from now on.
-    pub fn set_snapshots(&self, part: f64) {
+    pub(crate) fn set_snapshots(&self, part: f64) {
         self.0.lock().1 = part;
     }
 
@@ -39,15 +39,15 @@ impl HostFaults {
 }
 
 /// See the module.
-pub struct SimHost {
+pub(crate) struct SimHost {
     /// The real one.
-    pub inner: Arc<dyn Host>,
+    pub(crate) inner: Arc<dyn Host>,
     /// What goes wrong.
-    pub faults: HostFaults,
+    pub(crate) faults: HostFaults,
     /// For its network.
-    pub cluster: Cluster,
+    pub(crate) cluster: Cluster,
     /// True while entries are held back.
-    pub hold: Arc<AtomicBool>,
+    pub(crate) hold: Arc<AtomicBool>,
 }
 
 /// The quorum is asked in one go, and the network would carry everything else with it: what is proposed would be applied

@@ -132,7 +132,7 @@ impl Flavour {
         let mut some = |most: u32| if rng.random_bool(0.5) { rng.random_range(1..=most) } else { 0 };
         Flavour {
             shape: some(12),
-            leaders: some(20),
+            leaders: some(30),
             network: some(10),
             crashes: some(6),
             storage: some(10),

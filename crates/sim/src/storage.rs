@@ -20,20 +20,20 @@ use rand::{Rng, SeedableRng};
 
 /// What goes wrong, and how often.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct StorageFaults {
+pub(crate) struct StorageFaults {
     /// Requests that are refused and do nothing.
-    pub refuse: f64,
+    pub(crate) refuse: f64,
     /// Requests that are done, and whose answer is lost.
-    pub lose: f64,
+    pub(crate) lose: f64,
     /// The longest that a request takes, in milliseconds.
-    pub slow_ms: u64,
+    pub(crate) slow_ms: u64,
     /// Every request is refused.
-    pub away: bool,
+    pub(crate) away: bool,
 }
 
 /// See the module. Cloning shares it.
 #[derive(Clone)]
-pub struct SimStorage(Arc<Shared>);
+pub(crate) struct SimStorage(Arc<Shared>);
 
 struct Shared {
     objects: InMemory,
@@ -58,23 +58,23 @@ struct Fate {
 
 impl SimStorage {
     /// An empty one.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let state = State { rng: SmallRng::seed_from_u64(seed), faults: StorageFaults::default(), puts: Vec::new() };
         SimStorage(Arc::new(Shared { objects: InMemory::new(), state: Mutex::new(state) }))
     }
 
     /// What goes wrong from now on.
-    pub fn set_faults(&self, faults: StorageFaults) {
+    pub(crate) fn set_faults(&self, faults: StorageFaults) {
         self.0.state.lock().faults = faults;
     }
 
     /// The objects, without faults.
-    pub fn calm(&self) -> Arc<dyn ObjectStore> {
+    pub(crate) fn calm(&self) -> Arc<dyn ObjectStore> {
         Arc::new(Calm(self.0.clone()))
     }
 
     /// The puts that were done: name and length.
-    pub fn puts(&self) -> Vec<(String, usize)> {
+    pub(crate) fn puts(&self) -> Vec<(String, usize)> {
         self.0.state.lock().puts.clone()
     }
 

@@ -13,7 +13,7 @@ pub enum Violation {
     Restore(String),
     /// When all trouble was over, the checkpoint did not go on (I7).
     Stuck(String),
-    /// More memory than the budget (I6).
+    /// More memory for events than their budget (I6).
     Memory(String),
     /// The simulation itself does not work.
     Broken(String),

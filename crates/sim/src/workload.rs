@@ -7,12 +7,12 @@ use crate::client::{Ending, TxnKind, TxnPlan};
 use crate::world::KEYS;
 
 /// The raw key of a number below [`KEYS`].
-pub fn key(n: u64) -> Vec<u8> {
+pub(crate) fn key(n: u64) -> Vec<u8> {
     format!("k{n:03}").into_bytes()
 }
 
 /// The transaction that a seed stands for.
-pub fn plan(seed: u64) -> TxnPlan {
+pub(crate) fn plan(seed: u64) -> TxnPlan {
     let mut rng = SmallRng::seed_from_u64(seed);
     let kind = match rng.random_range(0..8) {
         0..=2 => TxnKind::Optimistic2pc,

@@ -5,6 +5,7 @@ use logtide_restore::{MemorySink, RestoreOptions, Silent, restore_to};
 use logtide_storage::read_checkpoint;
 
 use super::World;
+use super::node::MEMORY;
 use crate::violation::Violation;
 
 impl World {
@@ -23,6 +24,10 @@ impl World {
             self.task.checkpoint = checkpoint;
             self.history.completed(checkpoint);
         }
+        let peak = self.nodes.values().chain(&self.zombies).map(|node| node.stepped.events_peak()).max();
+        if let Some(peak) = peak.filter(|peak| *peak > MEMORY) {
+            return Err(Violation::Memory(format!("{peak} bytes of events were on their way, of {MEMORY}")));
+        }
         if let Some(answer) = self.client.violations().into_iter().next() {
             return Err(Violation::Broken(answer));
         }
@@ -37,11 +42,26 @@ impl World {
         Ok(checkpoint.unwrap_or(Ts::ZERO))
     }
 
+    /// Restores to the checkpoint of the storage if it is new.
+    pub(crate) fn compare_if_new(&mut self) -> Result<(), Violation> {
+        let upto = self.storage_checkpoint()?;
+        if upto == self.task.storage_checkpoint {
+            return Ok(());
+        }
+        self.task.storage_checkpoint = upto;
+        self.compare(u32::MAX)
+    }
+
+    /// What the storage itself says.
+    pub(crate) fn storage_checkpoint(&mut self) -> Result<Option<Ts>, Violation> {
+        let Some(storage) = self.task.calm() else { return Ok(None) };
+        self.auditor.block_on(read_checkpoint(&storage)).map_err(|e| Violation::Restore(e.to_string()))
+    }
+
     /// Restores to a moment that `n` chooses and compares in both directions.
     pub(crate) fn compare(&mut self, n: u32) -> Result<(), Violation> {
         let Some(storage) = self.task.calm() else { return Ok(()) };
-        let read = self.auditor.block_on(read_checkpoint(&storage)).map_err(|e| Violation::Restore(e.to_string()))?;
-        let Some(upto) = read else { return Ok(()) };
+        let Some(upto) = self.storage_checkpoint()? else { return Ok(()) };
         if upto > self.task.checkpoint {
             let global = self.task.checkpoint;
             return Err(Violation::Checkpoint(format!("the storage says {upto}, the coordinator {global}")));

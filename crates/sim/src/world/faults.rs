@@ -68,10 +68,15 @@ impl World {
     fn depose(&mut self, region: u8, to: u8) {
         let Some(region) = self.region(region) else { return };
         let (_, leader) = self.cluster.pd().locate(&region.range.start);
-        let _ = self.cluster.transfer_leader(region.id, self.store(to));
+        let successor = if self.store(to) == leader { self.store(to.wrapping_add(1)) } else { self.store(to) };
+        let _ = self.cluster.transfer_leader(region.id, successor);
+        if let Some(steps) = self.cluster.steps() {
+            // It says so to its successor, and hears no more from now on.
+            steps.step(leader);
+        }
         self.cluster.network().add_filter(Box::new(Deaf(leader)));
         // Its clients do not hear of the successor either, now and then.
-        self.client.set_reach((to % 2 == 0).then(|| BTreeSet::from([leader])));
+        self.client.set_reach(to.is_multiple_of(2).then(|| BTreeSet::from([leader])));
     }
 
     fn heal(&mut self) {
@@ -111,11 +116,11 @@ impl World {
     fn partition(&mut self, how: u8) {
         let stores = self.cluster.stores();
         let one = self.store(how / 2);
-        if how % 2 == 0 {
+        if how.is_multiple_of(2) {
             let others: BTreeSet<StoreId> = stores.into_iter().filter(|s| *s != one).collect();
             self.cluster.partition(&[BTreeSet::from([one]), others]);
             // A client may be cut off together with the store.
-            self.client.set_reach((how % 8 == 0).then(|| BTreeSet::from([one])));
+            self.client.set_reach(how.is_multiple_of(8).then(|| BTreeSet::from([one])));
         } else {
             self.cluster.network().add_filter(Box::new(Deaf(one)));
         }

@@ -38,7 +38,7 @@ impl World {
             if present.is_none() && self.scripts.is_empty() {
                 present = self.cluster.pd().tso().ok();
             }
-            if present.is_some_and(|present| self.task.checkpoint >= present) && self.storage_says(present)? {
+            if present.is_some_and(|present| self.task.checkpoint >= present) && self.storage_checkpoint()? >= present {
                 return self.compare(u32::MAX);
             }
         }
@@ -47,13 +47,5 @@ impl World {
             self.task.checkpoint,
             self.scripts.len()
         )))
-    }
-
-    /// True if the storage's checkpoint has reached a moment too.
-    fn storage_says(&mut self, present: Option<Ts>) -> Result<bool, Violation> {
-        let Some(storage) = self.task.calm() else { return Ok(false) };
-        let read = self.auditor.block_on(logtide_storage::read_checkpoint(&storage));
-        let upto = read.map_err(|e| Violation::Restore(e.to_string()))?;
-        Ok(upto >= present)
     }
 }

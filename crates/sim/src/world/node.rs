@@ -16,7 +16,7 @@ use crate::host::SimHost;
 use crate::violation::Violation;
 
 /// Bytes for events on their way, usually.
-pub(crate) const MEMORY: usize = 4 << 20;
+pub(crate) const MEMORY: usize = 256 << 10;
 /// Bytes for events on their way when there is little: a batch or two.
 pub(crate) const LITTLE_MEMORY: usize = 1500;
 
@@ -65,7 +65,7 @@ impl Settings {
             pending_memory_quota: ByteSize::b(MEMORY as u64),
             lock_memory_quota: ByteSize::b(if tight { 2048 } else { 1 << 20 }),
             initial_scan_rate_limit: ByteSize::b(u64::MAX),
-            initial_scan_concurrency: rng.random_range(1..=3),
+            initial_scan_concurrency: rng.random_range(1..=4),
             generations_in_flight: rng.random_range(1..=4),
             upload_concurrency: rng.random_range(1..=4),
             ..Config::default()

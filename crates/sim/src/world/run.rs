@@ -42,9 +42,9 @@ impl World {
 
     fn stages(&mut self, rng: &mut SmallRng) {
         let now = self.now();
-        let window = self.elapsed_ms / 400;
+        let window = self.elapsed_ms / 1500;
         for (n, node) in (0u64..).zip(self.nodes.values_mut().chain(&mut self.zombies)) {
-            pump(node, now, (window + n) % 3 == 0, rng);
+            pump(node, now, (window + n).is_multiple_of(2), rng);
         }
     }
 
@@ -82,14 +82,14 @@ impl World {
         let now = self.now();
         for (n, node) in (0u64..).zip(self.nodes.values_mut().chain(&mut self.zombies)) {
             node.pass(ms);
-            if (self.ticks + n) % 4 == 0 {
+            if (self.ticks + n).is_multiple_of(4) {
                 node.stepped.reconcile();
             }
-            if (self.ticks + n) % 3 == 0 {
+            if (self.ticks + n).is_multiple_of(3) {
                 // A coordinator that is away is away for the next tick too.
                 let _ = node.stepped.advance(now);
             }
-            if (self.ticks + n) % 61 == 0 {
+            if (self.ticks + n).is_multiple_of(61) {
                 node.stepped.audit();
             }
             node.stepped.step_tasks(now);
@@ -97,7 +97,7 @@ impl World {
     }
 }
 
-/// With `stalled`, scans that are about to tell of locks do not go on: their threads have something else to do for a while.
+/// With `stalled`, the oldest scan does not go on if it is about to tell of locks: its thread has something else to do.
 fn pump(node: &mut SimNode, now: Instant, stalled: bool, rng: &mut SmallRng) {
     for shard in 0..node.stepped.shards() {
         let most = [0, 1, 2, 1000][rng.random_range(0..4)];
@@ -113,7 +113,7 @@ fn pump(node: &mut SimNode, now: Instant, stalled: bool, rng: &mut SmallRng) {
     for n in (0..node.stepped.scanning()).rev() {
         for _ in 0..rng.random_range(0..6) {
             let locks = matches!(node.stepped.next_of_scan(n), Some(ScanEvent::Locks { .. }));
-            if !(stalled && locks) {
+            if !(stalled && locks && n == 0) {
                 node.stepped.step_scan(n);
             }
         }

@@ -19,6 +19,8 @@ pub(crate) struct SimTask {
     pub(crate) name: TaskName,
     /// The global checkpoint as last seen.
     pub(crate) checkpoint: Ts,
+    /// The checkpoint of the storage as last seen.
+    pub(crate) storage_checkpoint: Option<Ts>,
     seed: u64,
     life: u64,
     storages: Storages,
@@ -27,7 +29,7 @@ pub(crate) struct SimTask {
 impl SimTask {
     pub(crate) fn new(seed: u64) -> Self {
         let name = TaskName::new("t").unwrap_or_else(|_| unreachable!("a good name"));
-        SimTask { name, checkpoint: Ts::ZERO, seed, life: 0, storages: Storages::default() }
+        SimTask { name, checkpoint: Ts::ZERO, storage_checkpoint: None, seed, life: 0, storages: Storages::default() }
     }
 
     fn url(&self) -> String {
@@ -38,6 +40,7 @@ impl SimTask {
     pub(crate) fn create(&mut self, tasks: &Tasks, history: &History, faults: StorageFaults) -> Result<(), Violation> {
         self.life += 1;
         self.checkpoint = Ts::ZERO;
+        self.storage_checkpoint = None;
         history.forget_completed();
         let storage = SimStorage::new(self.seed ^ self.life);
         storage.set_faults(faults);
