@@ -252,7 +252,7 @@ fn a_pause_flushes_what_was_observed_and_what_came_meanwhile_is_caught_up() {
     assert_eq!(world.tasks().status(&task.name).unwrap().state, TaskState::Paused);
     let uploaded = objects(&storage);
     let during = world.put("during", "seen by nobody");
-    world.put("before", "changed by nobody's knowledge");
+    world.put("before", "changed while nobody looked");
     // Two heartbeats: everything that happens regularly has happened.
     let ts = |tasks: &logtide_coordinator::Tasks| tasks.nodes().unwrap().first().map_or(0, |node| node.ts);
     for _ in 0..2 {
@@ -268,13 +268,12 @@ fn a_pause_flushes_what_was_observed_and_what_came_meanwhile_is_caught_up() {
         flushed && tasks.global_checkpoint(&task.name).unwrap().is_some_and(|c| c >= after)
     });
     backup.shutdown();
-    let old = pair("before", "observed, and flushed by the pause alone");
-    let during_pair = pair("during", "seen by nobody");
-    assert_eq!(world.restored(&storage, Some(before)), [old.clone()]);
-    assert_eq!(world.restored(&storage, Some(during)), [old, during_pair.clone()]);
-    let new = pair("before", "changed by nobody's knowledge");
-    let last = pair("after", "observed again, or caught up");
-    assert_eq!(world.restored(&storage, Some(after)), [last, new, during_pair]);
+    let [old, new] =
+        ["observed, and flushed by the pause alone", "changed while nobody looked"].map(|v| pair("before", v));
+    let [meanwhile, last] = [pair("during", "seen by nobody"), pair("after", "observed again, or caught up")];
+    assert_eq!(world.restored(&storage, Some(before)), std::slice::from_ref(&old));
+    assert_eq!(world.restored(&storage, Some(during)), [old, meanwhile.clone()]);
+    assert_eq!(world.restored(&storage, Some(after)), [last, new, meanwhile]);
     world.cluster.shutdown();
 }
 

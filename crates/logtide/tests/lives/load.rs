@@ -1,11 +1,14 @@
 //! Clients that write transactions of every kind, and remember what became of them: the truth that a restore is held to.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use logtide_mock_raftstore::client::{Client, ClientError, Txn, TxnOptions};
+use logtide_mock_raftstore::rpc::KvRpc;
 use logtide_model::Ts;
 
 /// Keys that all writers share.
@@ -14,6 +17,18 @@ const KEYS: u64 = 240;
 const LEFT: &str = "left-";
 /// How many they are.
 const LEFT_KEYS: u64 = 40;
+
+/// A client that goes on trying for longer than anything here may last.
+pub(crate) fn patient(rpc: Arc<dyn KvRpc>) -> Client {
+    let wait = |attempts: u32| thread::park_timeout(Duration::from_millis(u64::from(attempts.min(50))));
+    Client::with_retry(
+        rpc,
+        Arc::new(move |retry| {
+            wait(retry.attempts);
+            retry.attempts < 10_000
+        }),
+    )
+}
 
 /// What one transaction changed, and where it committed.
 struct Commit {
@@ -61,7 +76,6 @@ impl Load {
             match self.transaction(client, &mut dice, n) {
                 Ok(()) => {}
                 Err(ClientError::RolledBack { .. }) => drop(self.rollbacks.fetch_add(1, Ordering::SeqCst)),
-                // The client tries for about a minute: longer than anything here lasts.
                 Err(error) => panic!("writer {writer}, transaction {n}: {error}"),
             }
         }
@@ -131,9 +145,15 @@ impl Load {
     /// keys waits, and gets them out of the way.
     pub(crate) fn end_what_is_left(client: &Client) {
         let keys: Vec<_> = (0..LEFT_KEYS).map(left_key).chain((0..KEYS).map(shared_key)).collect();
-        let mut txn = client.begin().unwrap();
-        txn.lock(&keys.iter().map(|key| &key[..]).collect::<Vec<_>>()).unwrap();
-        txn.commit().unwrap();
+        let keys: Vec<_> = keys.iter().map(|key| &key[..]).collect();
+        let end = || {
+            let mut txn = client.begin()?;
+            txn.lock(&keys)?;
+            txn.commit()
+        };
+        while let Err(error) = end() {
+            assert!(matches!(error, ClientError::RolledBack { .. }), "{error}");
+        }
     }
 
     /// What the shared keys hold at a ts, as those know it who wrote them.

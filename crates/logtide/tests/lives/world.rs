@@ -15,7 +15,7 @@ use logtide_restore::{RestoreOptions, Silent, restore_point};
 use prometheus::Registry;
 use tempfile::TempDir;
 
-use crate::load::Load;
+use crate::load::{Load, patient};
 
 /// Nothing takes so long, on however slow a machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -140,7 +140,7 @@ impl World {
 
     /// A client of the whole cluster.
     pub(crate) fn client(&self) -> Client {
-        Client::new(self.cluster.rpc())
+        patient(self.cluster.rpc())
     }
 
     /// A moment, between what was and what comes.
