@@ -214,6 +214,15 @@ impl Subscription {
         self.state = State::Pending(Pending::default());
     }
 
+    /// Back to the beginning because of what the entries up to `index` did: a snapshot without them is of no use.
+    pub fn rescan_after(&mut self, index: u64, why: Rescan) {
+        self.rescan(why);
+        if let State::Pending(pending) = &mut self.state {
+            let next = index.saturating_add(1);
+            pending.seen = Some((next, next));
+        }
+    }
+
     /// Entries `first..=last` were applied, with these changes of the lock column family.
     ///
     /// Entries that were seen before are skipped. Answers false at a jump: entries were not seen, and the subscription

@@ -10,7 +10,7 @@ use logtide_checkpoint::{Commit, Publish};
 use logtide_format::{encode_head, head_path};
 use logtide_model::{Publication, PublishError};
 
-use crate::in_flight::{Closed, Core, Job};
+use crate::in_flight::{Closed, Core, Discarded, Job};
 use crate::retry::{Lost, seed};
 use crate::upload::Stop;
 use crate::{FlushEvent, Flushed, ObjectKind};
@@ -49,13 +49,8 @@ impl Core {
         let began = Instant::now();
         let job = &mut commit.value;
         job.took.wait_turn = began.duration_since(job.uploaded);
-        if let Some(metadata) = &job.plan.metadata {
-            let stop = self.stop_of(generation);
-            if self.store(metadata, ObjectKind::Metadata, &job.spools, &stop).await.is_err()
-                || self.name_head(&metadata.path, &job.publication, &stop).await.is_err()
-            {
-                return self.free(commit.value);
-            }
+        if self.put_commit(job, &self.stop_of(generation)).await.is_err() {
+            return self.free(commit.value);
         }
         job.took.commit = began.elapsed();
         let committed = self.lock().generations.committed(commit);
@@ -64,6 +59,19 @@ impl Core {
             // Discarded in the meantime: its facts must not be published.
             Err(job) => self.free(job),
         }
+    }
+
+    /// Makes the marks durable, then the metadata object. Only now: that nothing is missing up to where a mark begins
+    /// follows from the generations before, and they are committed.
+    async fn put_commit(&self, job: &Job, stop: &Stop) -> Result<(), Discarded> {
+        if let Some(marks) = &job.plan.marks {
+            self.store(marks, ObjectKind::Marks, &job.spools, stop).await?;
+        }
+        if let Some(metadata) = &job.plan.metadata {
+            self.store(metadata, ObjectKind::Metadata, &job.spools, stop).await?;
+            self.name_head(&metadata.path, &job.publication, stop).await.map_err(|_| Discarded)?;
+        }
+        Ok(())
     }
 
     /// Makes the metadata object the one that the boot's head names. Only then may anything rest on it: a reader who
@@ -128,9 +136,8 @@ impl Core {
 
     /// Frees the spool and sums up.
     async fn clear(&self, generation: u64, job: Job) -> Flushed {
-        let (data, metadata) = (&job.plan.data, &job.plan.metadata);
-        let objects = data.len() + usize::from(metadata.is_some());
-        let bytes = job.plan.data_bytes() + job.plan.metadata_bytes();
+        let objects = job.plan.data.len() + job.plan.commits().count();
+        let bytes = job.plan.data_bytes() + job.plan.commit_bytes();
         let (mut took, submitted) = (job.took, job.submitted);
         let began = Instant::now();
         // A panic while a file is removed would leave the file, and nothing else.

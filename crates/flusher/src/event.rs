@@ -7,6 +7,8 @@ use std::time::Duration;
 pub enum ObjectKind {
     /// Records.
     Log,
+    /// What no record can tell.
+    Marks,
     /// The commit point of a generation.
     Metadata,
 }
@@ -80,7 +82,7 @@ pub enum FlushEvent {
 pub struct Flushed {
     /// Its number.
     pub generation: u64,
-    /// Objects written, the metadata object included; none for a generation without blocks.
+    /// Objects written, those of marks and metadata included; none for a generation without blocks and marks.
     pub objects: usize,
     /// Bytes of all of them.
     pub bytes: u64,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use logtide_format::RegionNote;
+use logtide_format::{Mark, RegionNote};
 use logtide_model::{Publication, RegionFact, RegionId, StoreId, Task, Ts};
 use logtide_temp_file::SealedSpool;
 
@@ -25,6 +25,8 @@ pub struct SealedGeneration {
     pub spools: Vec<SealedSpool>,
     /// Regions that were resolved at the seal: their shape and resolved ts, for the metadata of their files.
     pub regions: BTreeMap<RegionId, (RegionNote, Ts)>,
+    /// What no record can tell: durable once all earlier generations are committed, and before this one is.
+    pub marks: Vec<Mark>,
     /// What may be published once it is durable.
     pub facts: Vec<RegionFact>,
 }

@@ -81,7 +81,7 @@ pub(crate) struct Job {
     pub(crate) took: StageTimes,
     pub(crate) submitted: Instant,
     pub(crate) uploaded: Instant,
-    /// The metadata object, which is in memory from the plan to the commit.
+    /// The objects that commit it, which are in memory from the plan to the commit.
     pub(crate) _metadata: Permit,
 }
 
@@ -186,7 +186,7 @@ impl Core {
             Ok(planned) => planned,
             Err(e) => return Err(self.poison(publication.generation, e.to_string())),
         };
-        let metadata = self.uploader.gate.account(plan.metadata_bytes());
+        let metadata = self.uploader.gate.account(plan.commit_bytes());
         let took = StageTimes { generate_metadata: began.elapsed(), ..StageTimes::default() };
         let spools = Arc::new(spools);
         Ok(Job { plan, publication, spools, took, submitted, uploaded: began, _metadata: metadata })

@@ -10,14 +10,14 @@
 //!    follow from (store, boot, generation, index), all bytes from the spool: whatever is repeated later is the same name
 //!    with the same bytes (I5).
 //! 2. **Upload** the data objects, several at once, several generations at once, within [`FlushConfig::upload_memory`].
-//! 3. **Commit**: the metadata object, strictly in the order of generations, and the *head* that names it as the newest of
+//! 3. **Commit**: the marks of what no record can tell, if there are some, then the metadata object, strictly in the order of generations, and the *head* that names it as the newest of
 //!    the boot: with the predecessor that each name tells, a reader can see that no metadata object is gone. The head is
 //!    the one object that is overwritten; whichever of its puts comes last, it names an object that was durable.
 //! 4. **Publish** the facts, strictly after the commit of this generation and of all earlier ones (I1).
 //! 5. **Free** the spool.
 //!
-//! A generation without any block writes no object: an idle store must not fill the storage with empty metadata, and there
-//! is nothing whose durability its facts would have to wait for. It keeps its place in the order all the same: its facts
+//! A generation without any block writes no object, but for its marks: an idle store must not fill the storage with empty metadata, and there
+//! is nothing else whose durability its facts would have to wait for. It keeps its place in the order all the same: its facts
 //! are published after every earlier generation was.
 //!
 //! # Failures

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use logtide_format::{
-    LogicalFile, MetaLink, MetaName, ObjectTag, Previous, content_crc, data_file_info, data_path, encode_metadata,
-    group, metadata, proto,
+    LogicalFile, MetaLink, MetaName, ObjectTag, Previous, content_crc, data_file_info, data_path, encode_marks,
+    encode_metadata, group, marks_path, metadata, proto,
 };
 use logtide_model::Ts;
 use logtide_temp_file::{SealedFile, SealedSpool};
@@ -15,6 +15,8 @@ use crate::SealedGeneration;
 pub(crate) struct Plan {
     /// Data objects, then schema objects.
     pub(crate) data: Vec<ObjectPlan>,
+    /// The object of marks; none if there are none.
+    pub(crate) marks: Option<ObjectPlan>,
     /// The metadata object; none if there is no data.
     pub(crate) metadata: Option<ObjectPlan>,
 }
@@ -81,7 +83,11 @@ impl Plan {
             groups.push(group);
         }
         let metadata = (!groups.is_empty()).then(|| metadata_object(generation, tag, previous, groups));
-        Plan { data, metadata }
+        let marks = (!generation.marks.is_empty()).then(|| {
+            let bytes = encode_marks(generation.store_id, &generation.marks);
+            in_memory(marks_path(generation.store_id, tag), bytes)
+        });
+        Plan { data, marks, metadata }
     }
 
     /// Bytes of the data objects.
@@ -89,9 +95,14 @@ impl Plan {
         self.data.iter().map(|object| object.bytes).sum()
     }
 
-    /// Bytes of the metadata object.
-    pub(crate) fn metadata_bytes(&self) -> u64 {
-        self.metadata.as_ref().map_or(0, |object| object.bytes)
+    /// What commits it, in this order: the marks, then the metadata object.
+    pub(crate) fn commits(&self) -> impl Iterator<Item = &ObjectPlan> {
+        self.marks.iter().chain(&self.metadata)
+    }
+
+    /// Bytes of the objects that commit it.
+    pub(crate) fn commit_bytes(&self) -> u64 {
+        self.commits().map(|object| object.bytes).sum()
     }
 }
 
@@ -178,9 +189,14 @@ fn metadata_object(
     groups: Vec<proto::DataFileGroup>,
 ) -> ObjectPlan {
     let message = metadata(generation.store_id, groups, generation.resolved_ts);
-    let bytes = Bytes::from(encode_metadata(&message));
+    let bytes = encode_metadata(&message);
     let link = MetaLink { crc: content_crc(&bytes), previous };
     let path = MetaName::of(&message, generation.flush_ts, Some(tag)).linked_path(&link);
+    in_memory(path, bytes)
+}
+
+fn in_memory(path: String, bytes: Vec<u8>) -> ObjectPlan {
+    let bytes = Bytes::from(bytes);
     ObjectPlan { path, bytes: bytes.len() as u64, pieces: vec![Piece::Memory(bytes)] }
 }
 

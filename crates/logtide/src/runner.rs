@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 use logtide_flusher::{FlushError, Flushed, Flusher, SealedGeneration};
+use logtide_format::Mark;
 use logtide_model::{Diagnose, HostError, Task, Ts};
 use logtide_shard::SealedShard;
 use tokio::sync::oneshot;
@@ -236,10 +237,11 @@ impl Runner {
         let Sealing { generation, barrier, parts, .. } = sealing;
         let mut spools = Vec::with_capacity(parts.len());
         let mut regions = BTreeMap::new();
-        let mut facts = Vec::new();
+        let (mut facts, mut marks) = (Vec::new(), Vec::new());
         for part in parts.into_values() {
             spools.push(part.spool);
             facts.extend(part.facts);
+            marks.extend(part.marks);
             regions.extend(part.regions.into_iter().map(|(id, region)| (id, (region.note, region.resolved_ts))));
         }
         let resolved_ts = facts.iter().map(|fact| fact.checkpoint).min().unwrap_or(barrier);
@@ -252,8 +254,19 @@ impl Runner {
             resolved_ts,
             spools,
             regions,
+            marks: self.ended_by_now(marks),
             facts,
         }
+    }
+
+    /// What is marked may have come after the barrier, and was there when all shards had answered: now. Without a
+    /// timestamp it is not known when that is, and no base is above it.
+    fn ended_by_now(&self, mut marks: Vec<Mark>) -> Vec<Mark> {
+        if !marks.is_empty() {
+            let now = self.node.host.timestamp().unwrap_or(Ts::MAX);
+            marks.iter_mut().for_each(|mark| mark.before = mark.before.max(now));
+        }
+        marks
     }
 
     /// Takes back generations that are done, in order.

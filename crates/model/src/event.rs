@@ -64,7 +64,18 @@ pub enum Op {
         /// Last key, exclusive.
         end: Bytes,
     },
-    /// A sorted file was added to the engine, past MVCC.
+    /// A sorted file was added to the engine.
+    ///
+    /// # Contract
+    /// H2 ([`crate::Host::commit_barrier`]) holds for its versions as for those of any transaction: all of them are
+    /// committed above every barrier that was returned before [`crate::RaftObserver::on_apply`] returned for this op, and
+    /// a [`crate::Host::snapshot`] with an index at or above the op's has them. (As for a 1PC: the commit ts is chosen
+    /// above what readers and barriers were given, and is held until the op is observed.)
+    ///
+    /// So it is enough to scan the region anew from its checkpoint: every version of the file is above it. That is what
+    /// happens; the file itself is not read. **A host that ingests versions below a barrier must not let a task see it**:
+    /// those at or below the region's checkpoint are not found by the scan, are in no backup, and nothing says so. It
+    /// must end the tasks of those ranges first, and begin them anew, each on a base that has the file.
     IngestSst {
         /// Where.
         cf: Cf,

@@ -1,5 +1,6 @@
 //! Applied batches: records to the spools, lock changes and indexes to the subscriptions.
 
+use bytes::Bytes;
 use logtide_checkpoint::{LockOp, Rescan};
 use logtide_format::EntryKind;
 use logtide_model::message::AppliedBatch;
@@ -27,23 +28,27 @@ impl Shard {
         let mut scratch = Vec::new();
         let mut lost = Vec::new();
         for follower in &mut region.followers {
-            let Some(work) = self.tasks.get_mut(&follower.task).filter(|work| !work.is_lost()) else { continue };
-            let task = work.task.clone();
+            let Some(work) = self.tasks.get_mut(&follower.task) else { continue };
+            let (task, lost_work) = (work.task.clone(), work.is_lost());
+            let (at, index, counts) = (follower.place(), batch.last_index, &mut self.counts);
+            let mut records = Records { work, at, index, counts, out: &mut *out };
+            if fresh {
+                mark_removed(&batch.ops, &region.region, &task, &mut records);
+            }
+            if lost_work {
+                continue;
+            }
             let seen = follower.wanted(&task, &locks, &mut scratch);
             if !follower.subscription.applied(batch.first_index, batch.last_index, seen) {
-                self.counts.gaps += 1;
+                records.counts.gaps += 1;
                 tracing::warn!(
                     task = %task.name, region = batch.region_id, first_index = batch.first_index,
                     "entries were not seen: the region is caught up by a scan"
                 );
             }
             // What was appended before need not be again; a batch that repeats some is appended whole, in order.
-            if fresh {
-                let (region_id, index, counts) = (batch.region_id, batch.last_index, &mut self.counts);
-                let mut records = Records { work, region_id, index, counts, out: &mut *out };
-                if let Err(error) = append(&batch.ops, &region.region, &task, follower, &mut records) {
-                    lost.push((task.name.clone(), error));
-                }
+            if fresh && let Err(error) = append(&batch.ops, &region.region, &task, follower, &mut records) {
+                lost.push((task.name.clone(), error));
             }
         }
         for (task, error) in lost {
@@ -63,7 +68,7 @@ fn lock_changes(ops: &[Op]) -> Vec<LockOp<'_>> {
     changes.collect()
 }
 
-/// Appends the records among changes, and tells of what no record can tell.
+/// Appends the records among changes. What changed the engine in another way sends the region back to be scanned.
 pub(crate) fn append(
     ops: &[Op],
     region: &Region,
@@ -71,6 +76,7 @@ pub(crate) fn append(
     follower: &mut Follower,
     records: &mut Records<'_>,
 ) -> Result<(), SpoolError> {
+    let index = records.index;
     for op in ops {
         match op {
             Op::Put { cf: cf @ (Cf::Default | Cf::Write), key, value } if follower.wants(task, key) => {
@@ -79,23 +85,34 @@ pub(crate) fn append(
             Op::Delete { cf: cf @ (Cf::Default | Cf::Write), key } if follower.wants(task, key) => {
                 records.append(*cf, EntryKind::Delete, key, &[])?;
             }
-            Op::DeleteRange { cf, start, end } => {
-                let range = KeyRange { start: start.clone(), end: end.clone() };
-                if task.ranges.iter().filter_map(|r| r.intersect(&region.range)).any(|r| r.overlaps(&range)) {
-                    past_mvcc(*cf, UnsupportedChange::DeleteRange, follower, records);
-                }
+            // Nobody knows any more which locks there are.
+            Op::DeleteRange { cf: Cf::Lock, start, end } if wanted(task, region, start, end).next().is_some() => {
+                follower.subscription.rescan_after(index, Rescan::Lost);
             }
-            Op::IngestSst { cf, .. } => past_mvcc(*cf, UnsupportedChange::IngestSst, follower, records),
-            Op::Put { .. } | Op::Delete { .. } | Op::Admin => {}
+            // Its versions are above every checkpoint that was stated (see the op), so a scan from there finds them.
+            Op::IngestSst { .. } => {
+                records.counts.ingestions += 1;
+                follower.subscription.rescan_after(index, Rescan::Lost);
+            }
+            Op::Put { .. } | Op::Delete { .. } | Op::DeleteRange { .. } | Op::Admin => {}
         }
     }
     Ok(())
 }
 
-/// Which locks there are is not known any more after such a change to locks; data are the receiver's business.
-fn past_mvcc(cf: Cf, what: UnsupportedChange, follower: &mut Follower, records: &mut Records<'_>) {
-    match cf {
-        Cf::Lock => follower.subscription.rescan(Rescan::Lost),
-        Cf::Default | Cf::Write => records.unsupported(what),
+/// Marks what range deletes removed of a task's records.
+pub(crate) fn mark_removed(ops: &[Op], region: &Region, task: &Task, records: &mut Records<'_>) {
+    for op in ops {
+        if let Op::DeleteRange { cf: cf @ (Cf::Default | Cf::Write), start, end } = op {
+            for range in wanted(task, region, start, end) {
+                records.mark(UnsupportedChange::DeleteRange, *cf, range);
+            }
+        }
     }
+}
+
+/// What a task wants of a range of a region.
+fn wanted(task: &Task, region: &Region, start: &Bytes, end: &Bytes) -> impl Iterator<Item = KeyRange> {
+    let range = KeyRange { start: start.clone(), end: end.clone() }.intersect(&region.range);
+    task.ranges.iter().filter_map(move |wanted| range.as_ref()?.intersect(wanted))
 }

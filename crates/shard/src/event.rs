@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use logtide_format::RegionNote;
+use logtide_format::{Mark, RegionNote};
 use logtide_model::message::{ScanId, ScanRequest};
 use logtide_model::{MemoryBudget, RegionFact, RegionId, TaskName, Ts};
 use logtide_temp_file::{SealedSpool, SpoolError, TaskKeys};
@@ -43,7 +43,8 @@ pub enum ShardEvent {
         /// Why.
         error: SpoolError,
     },
-    /// Something was applied that no log record can tell; see the crate's documentation.
+    /// Something was applied that no log record can tell; a mark of it goes into the generation. See the crate's
+    /// documentation.
     Unsupported {
         /// A task that it concerns.
         task: TaskName,
@@ -61,8 +62,6 @@ pub enum ShardEvent {
 pub enum UnsupportedChange {
     /// A range of keys was removed past MVCC.
     DeleteRange,
-    /// A sorted file was ingested past MVCC.
-    IngestSst,
     /// A key or value that is no MVCC record.
     BadRecord,
 }
@@ -72,7 +71,6 @@ impl UnsupportedChange {
     pub const fn as_str(self) -> &'static str {
         match self {
             UnsupportedChange::DeleteRange => "delete-range",
-            UnsupportedChange::IngestSst => "ingest-sst",
             UnsupportedChange::BadRecord => "bad-record",
         }
     }
@@ -93,6 +91,10 @@ pub struct SealedShard {
     pub facts: Vec<RegionFact>,
     /// The regions that stated something, for the metadata of their files.
     pub regions: BTreeMap<RegionId, SealedRegion>,
+    /// What no record can tell, and was seen since the last seal that had marks. They stay true if the generation comes to
+    /// nothing, but must not become durable before all earlier generations are. `before` is the barrier: a change may have
+    /// come after it was taken, so who has all parts raises it to a ts that is taken then.
+    pub marks: Vec<Mark>,
     /// Data of this generation was lost: there are no facts, and the regions begin anew.
     pub lost: bool,
 }

@@ -35,13 +35,20 @@
 //! nothing later ([`Generations`](logtide_checkpoint::Generations) refuses a number that is left out).
 //!
 //! # Changes past MVCC
-//! A range delete or an ingested file cannot be told by log records. It is never silent: [`ShardEvent::Unsupported`] names
-//! region and index, a warning is logged, and the region goes on; that an interval cannot be restored exactly is for the
-//! receiver to note. Where such a change touches locks, the region is scanned anew.
+//! An ingested file sends its region back to be scanned, from a snapshot that has it: the host promises that its versions
+//! are above every checkpoint that was stated ([`Op::IngestSst`](logtide_model::Op::IngestSst)), so the scan finds all of
+//! them, and they are records as any other. Until then the checkpoint stays. A range delete among locks does the same.
+//!
+//! A range delete among data, or a record that is none of MVCC, cannot be told by log records. It is never silent: a
+//! [`Mark`](logtide_format::Mark) of it goes into the generation ([`SealedShard::marks`]), [`ShardEvent::Unsupported`] names
+//! region and index, a warning is logged, and the region goes on. Marks outlive a generation that is lost here. What is not
+//! seen cannot be marked: if a batch is dropped, or the process ends before the generation with the mark is durable, a
+//! catch-up from the raft log meets the range delete again and marks it, but a scan of a snapshot does not show it.
 
 mod account;
 mod apply;
 mod event;
+mod marks;
 mod record;
 mod region;
 mod scan;

@@ -1,16 +1,17 @@
 //! One record on its way into a task's spool.
 
-use logtide_format::EntryKind;
-use logtide_model::{Cf, RegionId};
+use logtide_format::{EntryKind, MarkKind};
+use logtide_model::{Cf, KeyRange};
 use logtide_temp_file::SpoolError;
 
+use crate::marks::Place;
 use crate::task::TaskWork;
 use crate::{ShardEvent, ShardStats, UnsupportedChange};
 
 /// Where the records of a batch go.
 pub(crate) struct Records<'a> {
     pub(crate) work: &'a mut TaskWork,
-    pub(crate) region_id: RegionId,
+    pub(crate) at: Place,
     /// The last index of the batch.
     pub(crate) index: u64,
     pub(crate) counts: &'a mut ShardStats,
@@ -20,22 +21,32 @@ pub(crate) struct Records<'a> {
 impl Records<'_> {
     /// Appends a record. One that no backup can hold is told and left out.
     pub(crate) fn append(&mut self, cf: Cf, kind: EntryKind, key: &[u8], value: &[u8]) -> Result<(), SpoolError> {
-        match self.work.append(self.region_id, cf, kind, key, value) {
+        match self.work.append(self.at.region_id, cf, kind, key, value) {
             Ok(()) => self.counts.appended += 1,
             Err(SpoolError::Record { fault, .. }) => {
-                tracing::warn!(region = self.region_id, cf = cf.name(), fault, "a record is left out of the backup");
-                self.unsupported(UnsupportedChange::BadRecord);
+                tracing::warn!(region = self.at.region_id, cf = cf.name(), fault, "a record is left out of the backup");
+                // Only this key: the next one is the same with a zero.
+                let range = KeyRange::new(key.to_vec(), [key, &[0]].concat());
+                self.mark(UnsupportedChange::BadRecord, cf, range);
             }
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// Tells of something that no record can tell.
-    pub(crate) fn unsupported(&mut self, what: UnsupportedChange) {
+    /// Marks what no record can tell.
+    pub(crate) fn mark(&mut self, what: UnsupportedChange, cf: Cf, range: KeyRange) {
         self.counts.unsupported += 1;
-        let (task, region_id, index) = (self.work.task.name.clone(), self.region_id, self.index);
-        tracing::warn!(%task, region = region_id, index, what = what.as_str(), "a change past MVCC is not in the backup");
+        let (task, region_id, index) = (self.work.task.name.clone(), self.at.region_id, self.index);
+        tracing::warn!(
+            %task, region = region_id, index, cf = cf.name(), ?range, what = what.as_str(),
+            "no log record can tell this: restores to a ts above it are refused unless they are forced"
+        );
+        let kind = match what {
+            UnsupportedChange::DeleteRange => MarkKind::RangeDelete,
+            UnsupportedChange::BadRecord => MarkKind::BadRecord,
+        };
+        self.work.marks.add(kind, cf, range, self.at);
         self.out.push(ShardEvent::Unsupported { task, region_id, index, what });
     }
 }

@@ -3,7 +3,9 @@
 use logtide_checkpoint::{LockOp, Subscription};
 use logtide_format::RegionNote;
 use logtide_model::message::GapFlag;
-use logtide_model::{KeyRange, Region, RegionEpoch, Task, TaskName, Term};
+use logtide_model::{KeyRange, Region, RegionEpoch, Task, TaskName, Term, Ts};
+
+use crate::marks::Place;
 
 /// A region in the term in which it is led.
 #[derive(Debug)]
@@ -27,6 +29,10 @@ pub(crate) struct Follower {
     /// The task wants every key of the region.
     whole: bool,
     note: RegionNote,
+    /// Everything of the region up to here is durable once all that was sealed before is: see [`crate::marks`].
+    durable: Option<Ts>,
+    /// The start ts of the scan under way.
+    scan_start: Ts,
 }
 
 impl LedRegion {
@@ -57,7 +63,7 @@ impl Follower {
         let region = subscription.region();
         let whole = covers(task, &region.range);
         let note = RegionNote { range: region.range.clone(), epochs: vec![region.epoch] };
-        Follower { task: task.name.clone(), subscription, whole, note }
+        Follower { task: task.name.clone(), subscription, whole, note, durable: None, scan_start: Ts::ZERO }
     }
 
     /// True if the task wants the key.
@@ -90,6 +96,35 @@ impl Follower {
         }
     }
 
+    /// The region has another range: what it stated is nothing about what came to it.
+    pub(crate) fn replace(&mut self, region: Region) {
+        self.durable = None;
+        self.subscription.replace(region);
+    }
+
+    /// A scan begins at `start_ts`, which is durable.
+    pub(crate) fn scan_from(&mut self, start_ts: Ts) {
+        self.scan_start = start_ts;
+        self.stated(start_ts);
+    }
+
+    /// It stated `checkpoint` at a seal.
+    pub(crate) fn stated(&mut self, checkpoint: Ts) {
+        self.durable = self.durable.max(Some(checkpoint));
+    }
+
+    /// Where something is marked that is applied now.
+    pub(crate) fn place(&self) -> Place {
+        let region = self.subscription.region();
+        Place { region_id: region.id, version: region.epoch.version, after: self.durable }
+    }
+
+    /// Where something is marked that a scan found: it may be older than what was stated here, and came after the ts that
+    /// the scan starts from.
+    pub(crate) fn scan_place(&self) -> Place {
+        Place { after: Some(self.scan_start), ..self.place() }
+    }
+
     /// The epochs and the widest range since the last seal.
     pub(crate) fn take_note(&mut self) -> RegionNote {
         let region = self.subscription.region();
@@ -103,7 +138,7 @@ fn covers(task: &Task, range: &KeyRange) -> bool {
 }
 
 /// The smallest range that covers both.
-fn hull(a: &KeyRange, b: &KeyRange) -> KeyRange {
+pub(crate) fn hull(a: &KeyRange, b: &KeyRange) -> KeyRange {
     let start = a.start.clone().min(b.start.clone());
     let end = if a.end.is_empty() || b.end.is_empty() { Default::default() } else { a.end.clone().max(b.end.clone()) };
     KeyRange { start, end }

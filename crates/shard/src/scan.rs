@@ -3,11 +3,9 @@
 use logtide_format::EntryKind;
 use logtide_model::message::{ScanEvent, ScanStep};
 
-use crate::apply::append;
+use crate::apply::{append, mark_removed};
 use crate::record::Records;
-use crate::region::Follower;
-use crate::task::TaskWork;
-use crate::{Shard, ShardEvent, ShardStats};
+use crate::{Shard, ShardEvent};
 
 impl Shard {
     pub(crate) fn scan_step(&mut self, step: ScanStep, out: &mut Vec<ShardEvent>) {
@@ -22,7 +20,12 @@ impl Shard {
         let mut done = Ok(());
         let current = match event {
             ScanEvent::Started { start_ts, applied_index } => {
-                subscription.scan_started(attempt, start_ts, applied_index)
+                let current = subscription.scan_started(attempt, start_ts, applied_index);
+                if current {
+                    follower.scan_from(start_ts);
+                    work.marks.place(id.region_id, start_ts);
+                }
+                current
             }
             ScanEvent::Locks { locks, permit: _permit } => {
                 // An empty batch is no step.
@@ -32,7 +35,9 @@ impl Shard {
             ScanEvent::Data { entries, permit: _permit } => {
                 let wanted = subscription.wants_data(attempt);
                 if wanted {
-                    let mut records = records(work, follower, &mut self.counts, out);
+                    // Records of a snapshot have no index.
+                    let (at, counts) = (follower.scan_place(), &mut self.counts);
+                    let mut records = Records { work, at, index: 0, counts, out: &mut *out };
                     done = entries.iter().try_for_each(|e| records.append(e.cf, EntryKind::Put, &e.key, &e.value));
                     self.counts.scanned += entries.len() as u64;
                 }
@@ -44,7 +49,8 @@ impl Shard {
                     let (region, task) = (subscription.region().clone(), work.task.clone());
                     let counts = &mut self.counts;
                     counts.scanned += ops.len() as u64;
-                    let mut records = Records { work, region_id: id.region_id, index, counts, out: &mut *out };
+                    let mut records = Records { work, at: follower.scan_place(), index, counts, out: &mut *out };
+                    mark_removed(&ops, &region, &task, &mut records);
                     done = append(&ops, &region, &task, follower, &mut records);
                 }
                 wanted
@@ -61,14 +67,4 @@ impl Shard {
             Err(error) => self.lose(&id.task, error, out),
         }
     }
-}
-
-/// Records of a snapshot have no index.
-fn records<'a>(
-    work: &'a mut TaskWork,
-    follower: &Follower,
-    counts: &'a mut ShardStats,
-    out: &'a mut Vec<ShardEvent>,
-) -> Records<'a> {
-    Records { work, region_id: follower.subscription.region().id, index: 0, counts, out }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use logtide_checkpoint::Statement;
+use logtide_format::Mark;
 use logtide_model::message::SealMarker;
 use logtide_model::{RegionFact, RegionId, Ts};
 use logtide_temp_file::SealedSpool;
@@ -10,20 +11,35 @@ use logtide_temp_file::SealedSpool;
 use crate::region::{Follower, LedRegion};
 use crate::{SealedRegion, SealedShard, Shard, ShardEvent};
 
+/// What a part of a generation says besides its data.
+#[derive(Default)]
+struct Statements {
+    facts: Vec<RegionFact>,
+    regions: BTreeMap<RegionId, SealedRegion>,
+    marks: Vec<Mark>,
+}
+
 impl Shard {
     pub(crate) fn seal(&mut self, marker: &SealMarker, out: &mut Vec<ShardEvent>) {
         // What is said here stands on what was handled before the marker, and all of that is in what is sealed here or
         // was sealed earlier.
         let (facts, regions) = self.statements(marker);
-        let sealed = match self.tasks.get_mut(&marker.task).map(|work| work.seal()) {
-            Some(Some(Ok(spool))) => self.sealed(marker, spool, facts, regions),
-            Some(Some(Err(error))) => {
+        let sealed = match self.tasks.get_mut(&marker.task).map(|work| (work.seal(), work)) {
+            Some((Some(Ok(spool)), work)) => {
+                let marks = work.marks.take(marker.barrier);
+                for (id, region) in &regions {
+                    let follower = self.regions.get_mut(id).and_then(|led| led.follower(&marker.task));
+                    follower.into_iter().for_each(|follower| follower.stated(region.resolved_ts));
+                }
+                self.sealed(marker, spool, Statements { facts, regions, marks })
+            }
+            Some((Some(Err(error)), _)) => {
                 self.lose(&marker.task, error, out);
                 self.lost(marker)
             }
-            Some(None) => self.lost(marker),
+            Some((None, _)) => self.lost(marker),
             // A task that this shard never had: it kept nothing back, and says nothing.
-            None => self.sealed(marker, SealedSpool::default(), Vec::new(), BTreeMap::new()),
+            None => self.sealed(marker, SealedSpool::default(), Statements::default()),
         };
         out.push(ShardEvent::Sealed(sealed));
         // The next generation is open (again) before scans for it are asked for.
@@ -53,19 +69,14 @@ impl Shard {
         (facts, regions)
     }
 
-    fn sealed(
-        &self,
-        marker: &SealMarker,
-        spool: SealedSpool,
-        facts: Vec<RegionFact>,
-        regions: BTreeMap<RegionId, SealedRegion>,
-    ) -> SealedShard {
+    fn sealed(&self, marker: &SealMarker, spool: SealedSpool, statements: Statements) -> SealedShard {
         let (task, generation) = (marker.task.clone(), marker.generation);
-        SealedShard { shard: self.config.shard, task, generation, spool, facts, regions, lost: false }
+        let Statements { facts, regions, marks } = statements;
+        SealedShard { shard: self.config.shard, task, generation, spool, facts, regions, marks, lost: false }
     }
 
     fn lost(&self, marker: &SealMarker) -> SealedShard {
-        let sealed = self.sealed(marker, SealedSpool::default(), Vec::new(), BTreeMap::new());
+        let sealed = self.sealed(marker, SealedSpool::default(), Statements::default());
         SealedShard { lost: true, ..sealed }
     }
 }

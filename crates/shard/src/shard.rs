@@ -10,7 +10,7 @@ use logtide_model::{Region, RegionChange, RegionId, Task, TaskName, Term};
 use logtide_temp_file::SpoolError;
 
 use crate::account::LockAccount;
-use crate::region::{LedRegion, is_newer};
+use crate::region::{Follower, LedRegion, is_newer};
 use crate::task::TaskWork;
 use crate::{ShardConfig, ShardEvent, ShardStats};
 
@@ -133,7 +133,7 @@ impl Shard {
             match (newer, in_place) {
                 (false, _) => subscription.set_conf_ver(known.region.epoch),
                 (true, true) => subscription.shrink(known.region.clone()),
-                (true, false) => subscription.replace(known.region.clone()),
+                (true, false) => follower.replace(known.region.clone()),
             }
             if let Some(work) = self.tasks.get(&follower.task) {
                 follower.reshaped(&work.task);
@@ -145,12 +145,14 @@ impl Shard {
     /// Subscribes the tasks that overlap the region, and ends the subscriptions of those that do not any more.
     fn follow(&mut self, id: RegionId, out: &mut Vec<ShardEvent>) {
         let Some(region) = self.regions.get_mut(&id) else { return };
-        let tasks = &self.tasks;
         let range = region.region.range.clone();
-        let overlaps = |name: &TaskName| tasks.get(name).is_some_and(|work| work.task.overlaps(&range));
-        for follower in region.followers.extract_if(.., |follower| !overlaps(&follower.task)) {
-            cancel(id, follower.task, follower.subscription.end(), out);
+        let overlaps = |work: &TaskWork| work.task.overlaps(&range);
+        let is_left = |follower: &mut Follower| !self.tasks.get(&follower.task).is_some_and(overlaps);
+        let left: Vec<Follower> = region.followers.extract_if(.., is_left).collect();
+        for follower in left {
+            leave(&mut self.tasks, id, follower, out);
         }
+        let tasks = &self.tasks;
         tasks.values().for_each(|work| region.follow(&work.task));
         self.settle(id, out);
     }
@@ -159,7 +161,7 @@ impl Shard {
         let Some(region) = self.regions.remove(&id) else { return };
         self.locks.change(region.accounted, 0);
         for follower in region.followers {
-            cancel(id, follower.task, follower.subscription.end(), out);
+            leave(&mut self.tasks, id, follower, out);
         }
     }
 
@@ -305,6 +307,14 @@ impl Reshape {
             Reshape::Anew => false,
         }
     }
+}
+
+/// A subscription ends. What it marked and never had a place for may be missing from everything the task has.
+fn leave(tasks: &mut BTreeMap<TaskName, TaskWork>, id: RegionId, follower: Follower, out: &mut Vec<ShardEvent>) {
+    if let Some(work) = tasks.get_mut(&follower.task) {
+        work.marks.place(id, work.task.start_ts);
+    }
+    cancel(id, follower.task, follower.subscription.end(), out);
 }
 
 fn cancel(region_id: RegionId, task: TaskName, attempt: Option<u64>, out: &mut Vec<ShardEvent>) {

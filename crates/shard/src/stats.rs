@@ -33,6 +33,8 @@ pub struct ShardStats {
     pub gaps: u64,
     /// Messages about an older term, version or attempt.
     pub stale: u64,
+    /// Ingested files: each sent its region back to be scanned.
+    pub ingestions: u64,
     /// Changes and records that no log record can tell.
     pub unsupported: u64,
     /// Times memory of locks had to be given back.

@@ -7,11 +7,14 @@ use logtide_model::{Cf, RegionId, Task};
 use logtide_temp_file::{SealedSpool, Spool, SpoolConfig, SpoolError, TaskKeys};
 
 use crate::ShardConfig;
+use crate::marks::Marks;
 
 /// One task's work.
 #[derive(Debug)]
 pub(crate) struct TaskWork {
     pub(crate) task: Arc<Task>,
+    /// They outlive a generation that is lost.
+    pub(crate) marks: Marks,
     config: SpoolConfig,
     keys: TaskKeys,
     name: String,
@@ -37,7 +40,14 @@ impl TaskWork {
             compression: task.compression,
             encryption: None,
         };
-        TaskWork { task, config: spool, keys: config.keys.clone(), name, state: State::Lost(None) }
+        TaskWork {
+            task,
+            marks: Marks::default(),
+            config: spool,
+            keys: config.keys.clone(),
+            name,
+            state: State::Lost(None),
+        }
     }
 
     /// True if nothing is appended.

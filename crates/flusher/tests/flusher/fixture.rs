@@ -9,8 +9,8 @@ use futures::TryStreamExt;
 use logtide_checkpoint::Backoff;
 use logtide_flusher::{FlushConfig, FlushError, FlushEvent, Flushed, Flusher, SealedGeneration};
 use logtide_format::{
-    DataFile, EntryKind, FileKey, HEAD_PREFIX, Keys, METADATA_PREFIX, MetaLink, MetaName, Records, RegionNote,
-    content_crc, decode_metadata, open_file_with,
+    DataFile, EntryKind, FileKey, HEAD_PREFIX, Keys, METADATA_PREFIX, Mark, MarkKind, MetaLink, MetaName, Records,
+    RegionNote, content_crc, decode_metadata, open_file_with,
 };
 use logtide_model::mvcc::{Write, WriteKind};
 use logtide_model::{
@@ -104,6 +104,13 @@ pub(crate) fn task() -> Arc<Task> {
     })
 }
 
+/// A range delete that a generation is to tell of.
+pub(crate) fn marks(number: u64) -> Vec<Mark> {
+    let (range, after, before) =
+        (KeyRange::from_raw(b"a", b"b"), Ts::new(number * 1000 - 1000), Ts::new(number * 1000));
+    vec![Mark { kind: MarkKind::RangeDelete, region_id: 1, version: 2, cf: Cf::Write, range, after, before }]
+}
+
 /// A generation of those spools; its fact is `number * 1000`.
 pub(crate) fn generation(number: u64, spools: Vec<SealedSpool>) -> SealedGeneration {
     let note = RegionNote { range: KeyRange::ALL, epochs: vec![RegionEpoch { conf_ver: 1, version: 2 }] };
@@ -118,6 +125,7 @@ pub(crate) fn generation(number: u64, spools: Vec<SealedSpool>) -> SealedGenerat
         resolved_ts: checkpoint,
         spools,
         regions: BTreeMap::from([(1, (note, Ts::new(77)))]),
+        marks: vec![],
         facts: vec![fact],
     }
 }

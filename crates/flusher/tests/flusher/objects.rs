@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use logtide_flusher::{FlushEvent, Flushed};
-use logtide_format::{HEAD_PREFIX, METADATA_PREFIX, decode_head, decode_metadata};
-use logtide_model::Cf;
+use logtide_format::{DataFile, HEAD_PREFIX, METADATA_PREFIX, RegionNote, decode_head, decode_metadata};
+use logtide_model::{Cf, KeyRange, RegionEpoch, Ts};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
@@ -103,6 +103,51 @@ async fn refused_puts_are_repeated() {
         Kind::Put,
     )
     .await;
+}
+
+#[tokio::test]
+async fn an_object_that_is_refused_a_hundred_times_is_put_the_next_time() {
+    is_repeated_the_same(
+        8 << 20,
+        |kind, nth| if kind == Kind::Put && nth < 100 { Fault::Before } else { Fault::None },
+        Kind::Put,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_metadata_names_the_shape_of_regions_that_stated_something() {
+    let store = Arc::new(InMemory::new());
+    let dir = tempfile::tempdir().unwrap();
+    let (flusher, _) = flusher(store.clone(), FaultPublisher::new(&Log::default(), vec![]), config());
+    let mut sealed = generation(1, vec![spool(dir.path(), "s", 8 << 20, &many_regions(2, false))]);
+    let (range, first, second) = (
+        KeyRange::from_raw(b"a", b"c"),
+        RegionEpoch { conf_ver: 1, version: 2 },
+        RegionEpoch { conf_ver: 3, version: 4 },
+    );
+    let note = RegionNote { range: range.clone(), epochs: vec![first, second] };
+    sealed.regions = [(1, (note, Ts::new(600)))].into();
+    end_of(flusher.submit(sealed)).await.unwrap();
+    let all = objects(&*store).await;
+    let (path, bytes) = all.iter().find(|(path, _)| path.starts_with(METADATA_PREFIX)).unwrap();
+    let (mut with, mut without) = (0, 0);
+    for group in decode_metadata(path, bytes).unwrap().file_groups {
+        for (index, info) in group.data_files_info.iter().enumerate() {
+            let region = DataFile::parse(&group.path, index, info).unwrap().key.region_id;
+            let shape = (&info.region_start_key[..], &info.region_end_key[..]);
+            let epochs: Vec<_> = info.region_epoch.iter().map(|e| (e.conf_ver, e.version)).collect();
+            if region == 1 {
+                with += 1;
+                assert_eq!((shape, info.resolved_ts), ((&range.start[..], &range.end[..]), 600));
+                assert_eq!(epochs, [(1, 2), (3, 4)]);
+            } else {
+                without += 1;
+                assert_eq!((shape, info.resolved_ts, epochs), ((&[][..], &[][..]), 0, vec![]), "region {region}");
+            }
+        }
+    }
+    assert_eq!((with, without), (2, 2), "a file of each column family");
 }
 
 #[tokio::test]

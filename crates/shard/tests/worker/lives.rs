@@ -57,6 +57,20 @@ fn leadership_that_goes_and_comes_back_between_two_flushes_is_caught_up() {
 }
 
 #[test]
+fn what_was_seen_before_leadership_ended_is_sealed_and_states_nothing() {
+    let mut fixture = observing();
+    fixture.apply(1, 11, 11, vec![value("b", 20), lock("b", 20)]);
+    fixture.apply(1, 12, 12, vec![write("b", 20, 21), unlock("b")]);
+    unlead(&mut fixture, 6);
+    // Even if a quorum still confirmed it.
+    let part = fixture.seal("t", 1, 1000, &[confirmed(1, 5, 1, 12)]);
+    let kept: Vec<_> = records(&part).into_iter().map(|(region, _, _, key, _)| (region, key)).collect();
+    assert_eq!(kept, [(1, versioned("b", 20).to_vec()), (1, versioned("b", 21).to_vec())]);
+    assert_eq!((facts(&part), part.regions.len(), part.lost), (vec![], 0, false));
+    assert_eq!(facts(&fixture.seal("t", 2, 2000, &[confirmed(1, 5, 1, 12)])), []);
+}
+
+#[test]
 fn a_follower_that_comes_to_lead_with_a_long_backlog_states_nothing_before_all_of_it_is_here() {
     const BACKLOG: u64 = 20_000;
     let mut fixture = Fixture::new();

@@ -6,6 +6,7 @@ mod fixture;
 mod history;
 mod lives;
 mod memory;
+mod past_mvcc;
 mod poison;
 mod raft;
 mod rules;

@@ -156,6 +156,8 @@ fn what_a_log_tells_is_appended_as_if_it_had_just_been_applied() {
     let key = versioned("k", 150).to_vec();
     assert_eq!(kinds, [(Cf::Default, EntryKind::Delete, key.clone()), (Cf::Default, EntryKind::Put, key)]);
     assert_eq!(facts(&part), [(raw_range("b", "y"), 1000, 10)]);
+    let marks: Vec<_> = part.marks.iter().map(|mark| (mark.after.get(), mark.before.get())).collect();
+    assert_eq!(marks, [(100, 1000)], "after the ts that the log was replayed from");
 }
 
 #[test]
@@ -306,29 +308,6 @@ fn steps_of_another_attempt_or_task_are_ignored() {
     assert_eq!(fixture.shard.stats().stale, 4);
     let part = fixture.seal("t", 1, 1000, &[confirmed(1, 5, 1, 1)]);
     assert_eq!((written(&part), facts(&part)), (vec![], vec![]));
-}
-
-#[test]
-fn changes_past_mvcc_are_told() {
-    let mut fixture = observing();
-    let range = |cf, start, end| Op::DeleteRange { cf, start: versioned(start, 1), end: versioned(end, 1) };
-    let sst = |cf| Op::IngestSst { cf, path: "/x.sst".to_owned() };
-    fixture.apply(1, 11, 11, vec![range(Cf::Write, "b", "c"), sst(Cf::Default), range(Cf::Write, "zz", "zzz")]);
-    assert_eq!(fixture.unsupported, ["delete-range", "ingest-sst"]);
-    assert_eq!(facts(&fixture.seal("t", 1, 1000, &[confirmed(1, 5, 1, 11)])).len(), 1, "the region goes on");
-    fixture.apply(1, 12, 12, vec![range(Cf::Lock, "b", "c")]);
-    assert_eq!(fixture.scans.len(), 1, "nobody knows what is locked now");
-}
-
-#[test]
-fn a_record_that_no_backup_can_hold_is_told_and_left_out() {
-    let mut fixture = observing();
-    let short = Op::Put { cf: Cf::Default, key: "k".into(), value: "v".into() };
-    let garbage = Op::Put { cf: Cf::Write, key: versioned("k", 21), value: "?".into() };
-    fixture.apply(1, 11, 11, vec![short, garbage, write("k", 20, 22)]);
-    assert_eq!(fixture.unsupported, ["bad-record", "bad-record"]);
-    let part = fixture.seal("t", 1, 1000, &[confirmed(1, 5, 1, 11)]);
-    assert_eq!((written(&part), part.lost, fixture.poisoned), (vec![versioned("k", 22)], false, 0));
 }
 
 #[test]
