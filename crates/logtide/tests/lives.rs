@@ -7,12 +7,13 @@
 mod figures;
 #[path = "lives/load.rs"]
 mod load;
+#[path = "lives/proof.rs"]
+mod proof;
 #[path = "lives/side.rs"]
 mod side;
 #[path = "lives/world.rs"]
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread;
 
@@ -27,46 +28,33 @@ use world::{World, wait};
 /// Commits between two acts.
 const A_WHILE: u64 = 50;
 
-/// Runs a story under load, and holds the storage to the truth at the moments that the story tells, and at its end.
+/// Runs a story under load, and holds the storage to the truth: what it promised on the way, at the moments that the story
+/// tells, and at its end.
 fn live(world: &mut World, clients: &[Client], story: impl FnOnce(&mut World, &Task, &Load) -> Vec<Ts>) -> (Task, Ts) {
-    let (load, task) = (Load::default(), world.begin_task());
-    let moments = thread::scope(|scope| {
+    let (load, task, stored) = (Load::default(), world.begin_task(), world.stored());
+    let (moments, followed) = thread::scope(|scope| {
         let until = load.until();
         for (writer, client) in clients.iter().enumerate() {
             let load = &load;
             scope.spawn(move || load.write(client, writer as u64));
         }
+        let follower = scope.spawn(|| stored.follow(&load));
         world.wait_for_commits(&load, A_WHILE);
         let moments = story(world, &task, &load);
         world.wait_for_commits(&load, A_WHILE);
         drop(until);
-        moments
+        (moments, follower.join().unwrap())
     });
     load.assert_mixed();
-    Load::end_what_is_left(&world.client());
+    let client = world.client();
+    Load::end_what_is_left(&client);
+    assert!(followed.len() > 1, "{} restores while the load went on", followed.len());
+    followed.iter().for_each(|restored| restored.prove(&client, &load));
     let end = world.moment();
     world.wait_for_checkpoint(&task, end);
-    moments.iter().for_each(|at| prove(world, &load, *at, Some(*at)));
-    prove(world, &load, end, None);
+    moments.iter().for_each(|at| stored.restore(Some(*at)).prove(&client, &load));
+    stored.restore(None).prove(&client, &load);
     (task, end)
-}
-
-fn read(client: &Client, at: Ts) -> BTreeMap<Vec<u8>, Vec<u8>> {
-    let pairs = client.snapshot(at).scan(b"", b"", usize::MAX).unwrap();
-    pairs.into_iter().map(|(key, value)| (key, value.to_vec())).collect()
-}
-
-/// The restored state, the cluster's and what the writers know are the same, key by key in both directions.
-fn prove(world: &World, load: &Load, at: Ts, restored_ts: Option<Ts>) {
-    let (restored, held) = (world.restored(restored_ts), read(&world.client(), at));
-    let text = |key: &[u8]| key.escape_ascii().to_string();
-    let keys: BTreeSet<_> = restored.keys().chain(held.keys()).collect();
-    let wrong: Vec<_> = keys.into_iter().filter(|key| restored.get(*key) != held.get(*key)).collect();
-    let examples: Vec<_> = wrong.iter().take(3).map(|k| (text(k), restored.get(*k), held.get(*k))).collect();
-    assert!(wrong.is_empty(), "at {at}, {} keys differ (restored, held): {examples:?}", wrong.len());
-    let known: BTreeMap<_, _> = held.into_iter().filter(|(key, _)| Load::knows(key)).collect();
-    let truth: BTreeMap<_, _> = load.state_at(at).into_iter().map(|(key, value)| (key, value.to_vec())).collect();
-    assert!(known == truth && truth.len() > 20, "the cluster does not hold what was written to it, at {at}");
 }
 
 fn led(world: &World) -> Vec<(RegionId, StoreId)> {

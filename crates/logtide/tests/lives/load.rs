@@ -61,6 +61,11 @@ impl Load {
         Until(self)
     }
 
+    /// True once it ends.
+    pub(crate) fn is_over(&self) -> bool {
+        self.stop.load(Ordering::SeqCst)
+    }
+
     /// Transactions committed so far.
     pub(crate) fn commits(&self) -> u64 {
         self.commits.load(Ordering::SeqCst)
@@ -70,7 +75,7 @@ impl Load {
     pub(crate) fn write(&self, client: &Client, writer: u64) {
         let mut dice = Dice(writer);
         for n in 0.. {
-            if self.stop.load(Ordering::SeqCst) {
+            if self.is_over() {
                 return;
             }
             match self.transaction(client, &mut dice, n) {

@@ -10,12 +10,12 @@ use logtide::{Builder, Config, Executor};
 use logtide_coordinator::{DirectoryStore, RawRange, TaskSpec, Tasks};
 use logtide_mock_raftstore::client::Client;
 use logtide_mock_raftstore::{Cluster, ClusterConfig};
-use logtide_model::{Compression, KeyRange, RaftObserver, StoreId, Task, TaskName, Ts};
-use logtide_restore::{RestoreOptions, Silent, restore_point};
+use logtide_model::{Compression, RaftObserver, StoreId, Task, TaskName, Ts};
 use prometheus::Registry;
 use tempfile::TempDir;
 
 use crate::load::{Load, patient};
+use crate::proof::Stored;
 
 /// Nothing takes so long, on however slow a machine.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -159,12 +159,15 @@ impl World {
         wait("the next commits", || load.commits() >= wanted);
     }
 
+    /// The storage.
+    pub(crate) fn stored(&self) -> Stored {
+        Stored::new(self.dir.path(), &self.storage())
+    }
+
     /// Waits until the storage alone says that it holds everything at `ts`.
     pub(crate) fn wait_for_checkpoint(&self, task: &Task, ts: Ts) {
-        let begun = Instant::now();
-        let storage = logtide_storage::open(&self.storage()).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        while runtime.block_on(logtide_storage::read_checkpoint(&storage)).unwrap().is_none_or(|c| c < ts) {
+        let (begun, stored) = (Instant::now(), self.stored());
+        while stored.checkpoint() < ts {
             let status = || self.tasks().status(&task.name);
             assert!(begun.elapsed() < PATIENCE, "the checkpoint did not reach {ts} in {PATIENCE:?}: {:?}", status());
             thread::park_timeout(Duration::from_millis(20));
@@ -180,22 +183,6 @@ impl World {
             };
             self.cluster.wait_regions(ASK_AGAIN, there)
         });
-    }
-
-    /// What the storage alone gives back.
-    pub(crate) fn restored(&self, at: Option<Ts>) -> BTreeMap<Vec<u8>, Vec<u8>> {
-        let storage = logtide_storage::open(&self.storage()).unwrap();
-        let target = tempfile::tempdir_in(self.dir.path()).unwrap();
-        let options = RestoreOptions { restored_ts: at, ..RestoreOptions::new(target.path().join("db")) };
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let summary = runtime.block_on(restore_point(&storage, &options, &Silent)).unwrap();
-        let mut pairs = BTreeMap::new();
-        logtide_restore::dump(&options.target, Ts::new(summary.restored_ts), &KeyRange::ALL, &mut |key, value| {
-            pairs.insert(key.to_vec(), value.to_vec());
-            Ok(())
-        })
-        .unwrap();
-        pairs
     }
 
     /// The end of a life: everything is flushed, then the stores stop.
