@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/logtide/target
 CARGO ?= cargo
 BIN = $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build demo demo-quick test fmt lint unit docs bench test-storages fuzz
+.PHONY: help setup build demo demo-quick test fmt lint unit docs bench test-storages fuzz build-sim sim sim-planted
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -37,6 +37,17 @@ unit: ## every crate's tests, with a real S3 server (moto) for those of the stor
 
 docs: ## rustdoc, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
+
+build-sim: ## the simulator (without RocksDB)
+	$(CARGO) build --locked -p logtide-sim
+
+SEEDS ?= 1000
+SEED_BASE ?= 0
+sim: build-sim ## SEEDS simulated schedules from SEED_BASE on; a violation is shrunk and told
+	$(BIN)/logtide-sim --seeds $(SEEDS) --base $(SEED_BASE)
+
+sim-planted: build-sim ## plants known bugs; fails if one survives 1,000 seeds
+	$(BIN)/logtide-sim --seeds 1000 --planted
 
 DURATION ?= 60
 fuzz: ## libFuzzer over every decoder, DURATION seconds each, on stable Rust (TARGETS='records task': only those)

@@ -67,7 +67,12 @@ impl Heartbeat {
         metrics.skip_kv.inc_by(stats.skipped_ops.saturating_sub(self.skipped));
         metrics.dropped_batches.inc_by(stats.dropped_batches.saturating_sub(self.dropped));
         (self.skipped, self.dropped) = (stats.skipped_ops, stats.dropped_batches);
-        for (task, progress) in self.board.progress() {
+        let paused = self.board.paused();
+        for (name, by_error) in &paused {
+            // As TiKV has it: 1 is paused, 2 is an error.
+            metrics.task_status.with_label_values(&[name.as_str()]).set(if *by_error { 2 } else { 1 });
+        }
+        for (task, progress) in self.board.progress().into_iter().filter(|(task, _)| !paused.contains_key(&task.name)) {
             metrics.task_status.with_label_values(&[task.name.as_str()]).set(0);
             if let Some(checkpoint) = progress.snapshot().checkpoint {
                 metrics.store_checkpoint.with_label_values(&[task.name.as_str()]).set(checkpoint.get() as f64);
@@ -85,6 +90,12 @@ impl Heartbeat {
             };
             if let Err(error) = self.node.tasks.put_node(&record) {
                 debug!(%error, "the record of the node could not be written");
+            }
+        }
+        for name in self.board.paused().keys() {
+            // Nobody else says how far a paused task has come.
+            if let Ok(Some(checkpoint)) = self.node.tasks.global_checkpoint(name) {
+                self.node.metrics.last_checkpoint.with_label_values(&[name.as_str()]).set(checkpoint.get() as f64);
             }
         }
         for (task, progress) in self.board.progress() {

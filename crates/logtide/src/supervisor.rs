@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tracing::{debug, warn};
 
 use crate::flushing::Flushing;
+use crate::metrics::Metrics;
 use crate::node::{Node, StopFlag};
 use crate::progress::TaskProgress;
 use crate::runner::Command;
@@ -26,14 +27,18 @@ const AUDIT_INTERVAL: Duration = Duration::from_secs(5);
 /// How long the last flush of a task may take when the store goes down.
 const LAST_FLUSH: Duration = Duration::from_secs(30);
 
-/// The tasks that run here.
+/// The tasks that run here, and those that are paused.
 #[derive(Default)]
-pub(crate) struct TaskBoard(Mutex<BTreeMap<TaskName, TaskHandle>>);
+pub(crate) struct TaskBoard {
+    running: Mutex<BTreeMap<TaskName, TaskHandle>>,
+    /// With true, an error has paused it.
+    paused: Mutex<BTreeMap<TaskName, bool>>,
+}
 
 impl TaskBoard {
     /// Each running task and how it fares.
     pub(crate) fn progress(&self) -> Vec<(Arc<Task>, Arc<TaskProgress>)> {
-        self.0.lock().values().map(|t| (t.task.clone(), t.progress.clone())).collect()
+        self.running.lock().values().map(|t| (t.task.clone(), t.progress.clone())).collect()
     }
 
     /// Asks a task to flush, and waits for the answer.
@@ -47,12 +52,29 @@ impl TaskBoard {
 
     /// Asks a task something; false if it does not run here.
     pub(crate) fn ask(&self, task: &TaskName, command: Command) -> bool {
-        self.0.lock().get(task).is_some_and(|running| running.commands.send(command).is_ok())
+        self.running.lock().get(task).is_some_and(|running| running.commands.send(command).is_ok())
     }
 
     /// Asks all tasks to end.
     pub(crate) fn end_all(&self, flush: Option<Duration>) {
-        self.0.lock().values().for_each(|task| drop(task.commands.send(Command::Stop { flush })));
+        self.running.lock().values().for_each(|task| drop(task.commands.send(Command::Stop { flush })));
+    }
+
+    /// The tasks that are paused; with true, by an error.
+    pub(crate) fn paused(&self) -> BTreeMap<TaskName, bool> {
+        self.paused.lock().clone()
+    }
+
+    fn remember(&self, metrics: &Metrics, pauses: &BTreeMap<TaskName, Option<Paused>>) {
+        let mut paused = self.paused.lock();
+        let over = |name: &TaskName| pauses.get(name).is_none_or(|known| *known == Some(Paused::No));
+        paused.keys().filter(|name| over(name)).for_each(|name| metrics.forget_task(name.as_str()));
+        paused.retain(|name, _| !over(name));
+        for (name, known) in pauses {
+            if let Some(Paused::Yes { by_error }) = known {
+                paused.insert(name.clone(), *by_error);
+            }
+        }
     }
 
     /// Asks tasks to end that there are no more, forgets those that have ended, and makes those that are new: they are
@@ -73,14 +95,18 @@ impl TaskBoard {
                 node.observer.broadcast(|_| ShardMessage::StartTask(task.clone()));
             });
         }
-        let mut running = self.0.lock();
+        let pauses: BTreeMap<TaskName, Option<Paused>> =
+            wanted.iter().map(|task| (task.name.clone(), pause_of(node, task))).collect();
+        let known = |task: &Task| pauses.get(&task.name).copied().flatten();
+        self.remember(&node.metrics, &pauses);
+        let mut running = self.running.lock();
         running.retain(|_, task| !task.ended.is_raised());
         for running in running.values() {
             match wanted.iter().find(|task| **task == *running.task) {
                 // What is gone is published by nobody: there is nothing to flush for.
                 None => drop(running.commands.send(Command::Stop { flush: None })),
                 // What was observed is flushed before (I8); what comes then is caught up from the checkpoint.
-                Some(task) if is_paused(node, task) == Some(true) => {
+                Some(task) if matches!(known(task), Some(Paused::Yes { .. })) => {
                     drop(running.commands.send(Command::Stop { flush: Some(LAST_FLUSH) }));
                 }
                 Some(_) => {}
@@ -88,7 +114,7 @@ impl TaskBoard {
         }
         let mut begun = Vec::new();
         for task in wanted {
-            if !running.contains_key(&task.name) && is_paused(node, &task) == Some(false) {
+            if !running.contains_key(&task.name) && known(&task) == Some(Paused::No) {
                 let (handle, life) = TaskLife::new(node, flushing, task);
                 running.insert(handle.task.name.clone(), handle);
                 begun.push(life);
@@ -98,9 +124,17 @@ impl TaskBoard {
     }
 }
 
-/// True if somebody paused the task; `None` if nobody can be asked: then it stays as it is.
-fn is_paused(node: &Node, task: &Task) -> Option<bool> {
-    node.tasks.pause_of(task).ok().map(|pause| pause.is_some())
+/// Whether a task is paused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Paused {
+    No,
+    Yes { by_error: bool },
+}
+
+/// `None` if nobody can be asked: then the task stays as it is.
+fn pause_of(node: &Node, task: &Task) -> Option<Paused> {
+    let pause = node.tasks.pause_of(task).ok()?;
+    Some(pause.map_or(Paused::No, |pause| Paused::Yes { by_error: pause.is_error }))
 }
 
 /// The supervisor's thread, which starts those of the tasks.
