@@ -6,6 +6,7 @@
 //! records are ours (`/logtide/v1/…`).
 
 mod advancer;
+mod backend;
 mod base64;
 mod chunks;
 mod cover;

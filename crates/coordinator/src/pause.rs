@@ -1,6 +1,6 @@
 //! Pauses, as TiDB writes them: an empty value, or JSON ("pause V2" of its `streamhelper`).
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use logtide_format::proto::StreamBackupError;
 use logtide_model::Task;
@@ -67,12 +67,18 @@ struct PauseV2 {
 impl Pause {
     /// Because of an error, by this process.
     pub(crate) fn because(error: StreamBackupError) -> Self {
+        let at = UNIX_EPOCH + Duration::from_millis(error.happen_at);
+        Pause { is_error: true, ..Pause::asked_for(PauseReason::Error(error), at) }
+    }
+
+    /// Because somebody asked this process for it.
+    pub fn asked_for(reason: PauseReason, at: SystemTime) -> Self {
         Pause {
-            is_error: true,
+            is_error: false,
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             pid: std::process::id(),
-            time: humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_millis(error.happen_at)).to_string(),
-            reason: PauseReason::Error(error),
+            time: humantime::format_rfc3339_seconds(at.max(UNIX_EPOCH)).to_string(),
+            reason,
         }
     }
 

@@ -1,23 +1,18 @@
 //! Tasks as TiDB writes them: `StreamBackupTaskInfo` and ranges of raw keys.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
-use logtide_format::proto::storage_backend::Backend;
-use logtide_format::proto::{CloudDynamic, CompressionType, Local, StorageBackend, StreamBackupTaskInfo};
+use logtide_format::proto::{CompressionType, StreamBackupTaskInfo};
 use logtide_format::{security_config, task_encryption};
 use logtide_model::{Compression, Incarnation, KeyRange, Task, TaskEncryption, TaskName, Ts};
 use prost::Message;
-use url::Url;
 
+use crate::backend;
 use crate::error::CoordinatorError;
 use crate::keys;
 use crate::store::KeyValue;
 
 /// The end ts of a task without end, as `br log start` has it.
 const NEVER: u64 = 999_999_999_999_999_999;
-/// The provider name and the attribute that a URL of no kind of TiDB's is kept under.
-const URL_ATTRIBUTE: &str = "logtide-url";
 /// The most ranges of a task: all its keys are created in one transaction.
 const MAX_RANGES: usize = 100;
 
@@ -46,7 +41,8 @@ impl RawRange {
 pub struct TaskSpec {
     /// Its name.
     pub name: TaskName,
-    /// Where the backup goes: the canonical URL.
+    /// Where the backup goes: the canonical URL, with the credentials that every store opens it with. They become part of
+    /// the task's record, as TiDB keeps them.
     pub storage: String,
     /// Everything that is committed above it is part of the backup; 0 for all that the stores hold.
     pub start_ts: Ts,
@@ -62,8 +58,7 @@ pub struct TaskSpec {
 impl TaskSpec {
     /// What is wrong with it.
     pub(crate) fn check(&self) -> Result<(), CoordinatorError> {
-        let invalid =
-            |what: &str| Err(CoordinatorError::InvalidTask { task: self.name.clone(), what: what.to_owned() });
+        let invalid = |what: &str| Err(self.invalid(what.to_owned()));
         if self.start_ts >= Ts::new(NEVER) {
             return invalid("its start ts is no timestamp");
         }
@@ -88,10 +83,14 @@ impl TaskSpec {
         Ok(())
     }
 
+    fn invalid(&self, what: String) -> CoordinatorError {
+        CoordinatorError::InvalidTask { task: self.name.clone(), what }
+    }
+
     /// The value of the info key.
     pub(crate) fn info(&self) -> Result<Vec<u8>, CoordinatorError> {
         let info = StreamBackupTaskInfo {
-            storage: Some(self.backend()?),
+            storage: Some(backend::write(&self.storage).map_err(|what| self.invalid(what))?),
             start_ts: self.start_ts.get(),
             end_ts: NEVER,
             name: self.name.to_string(),
@@ -105,60 +104,22 @@ impl TaskSpec {
         Ok(info.encode_to_vec())
     }
 
-    fn backend(&self) -> Result<StorageBackend, CoordinatorError> {
-        let invalid = |what: String| CoordinatorError::InvalidTask { task: self.name.clone(), what };
-        let url = Url::parse(&self.storage).map_err(|e| invalid(format!("its storage is no URL: {e}")))?;
-        let backend = match url.scheme() {
-            "local" | "file" => Backend::Local(Local { path: local_path(&self.storage).map_err(invalid)? }),
-            _ => Backend::CloudDynamic(CloudDynamic {
-                provider_name: URL_ATTRIBUTE.to_owned(),
-                attrs: BTreeMap::from([(URL_ATTRIBUTE.to_owned(), self.storage.clone())]),
-                ..CloudDynamic::default()
-            }),
-        };
-        Ok(StorageBackend { backend: Some(backend) })
-    }
-
     /// The task, once it has come to life.
     pub(crate) fn born(&self, incarnation: Incarnation) -> Task {
+        // As everybody else reads it.
+        let read = backend::write(&self.storage).and_then(|written| backend::read(Some(written)));
+        let storage = read.unwrap_or_else(|_| self.storage.clone());
         let mut ranges: Vec<KeyRange> = self.ranges.iter().map(RawRange::encoded).collect();
         ranges.sort();
         Task {
             name: self.name.clone(),
             incarnation,
-            storage: self.storage.clone(),
+            storage,
             start_ts: self.start_ts,
             ranges,
             compression: self.compression,
             encryption: self.encryption.clone(),
         }
-    }
-}
-
-fn local_path(url: &str) -> Result<String, String> {
-    let as_file = url.split_once(':').map_or_else(String::new, |(_, rest)| format!("file:{rest}"));
-    let path = Url::parse(&as_file).ok().and_then(|url| url.to_file_path().ok());
-    let path = path.ok_or_else(|| format!("{url} is no path of this machine"))?;
-    path.into_os_string().into_string().map_err(|_| format!("the path of {url} is not UTF-8"))
-}
-
-/// The URL of a storage, without credentials.
-fn storage_url(storage: Option<StorageBackend>) -> Result<String, String> {
-    match storage.and_then(|s| s.backend) {
-        Some(Backend::Local(Local { path })) => {
-            let url = Url::from_file_path(&path).map_err(|()| format!("its storage path {path} is not absolute"))?;
-            Ok(url.as_str().trim_end_matches('/').replacen("file:", "local:", 1))
-        }
-        Some(Backend::CloudDynamic(c)) if c.provider_name == URL_ATTRIBUTE => {
-            c.attrs.get(URL_ATTRIBUTE).cloned().ok_or_else(|| "its storage has no URL".to_owned())
-        }
-        Some(Backend::S3(s3)) => Ok(format!("s3://{}/{}", s3.bucket, s3.prefix)),
-        Some(Backend::Gcs(gcs)) => Ok(format!("gcs://{}/{}", gcs.bucket, gcs.prefix)),
-        Some(Backend::AzureBlobStorage(azure)) => Ok(format!("azure://{}/{}", azure.bucket, azure.prefix)),
-        Some(Backend::Hdfs(hdfs)) => Ok(hdfs.remote),
-        Some(Backend::Noop(_)) => Ok("noop://".to_owned()),
-        Some(Backend::CloudDynamic(c)) => Err(format!("its storage is of the unknown kind {}", c.provider_name)),
-        None => Err("it has no storage".to_owned()),
     }
 }
 
@@ -186,7 +147,7 @@ pub(crate) fn read_task(info: &KeyValue, ranges: &[KeyValue]) -> Result<Task, Co
     ranges.sort();
     Ok(Task {
         incarnation: Incarnation(info.create_revision),
-        storage: storage_url(proto.storage).map_err(malformed)?,
+        storage: backend::read(proto.storage).map_err(malformed)?,
         start_ts: Ts::new(proto.start_ts),
         name,
         ranges,

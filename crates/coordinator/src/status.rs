@@ -39,6 +39,8 @@ pub struct StoreStatus {
     pub bytes: u64,
     /// What is being tried again, if something is.
     pub degraded: Option<Degraded>,
+    /// What the storage cannot do, in a sentence, if something.
+    pub storage_shortcoming: Option<String>,
 }
 
 /// A flush that is done.

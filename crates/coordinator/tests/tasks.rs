@@ -56,7 +56,15 @@ fn a_task_is_written_as_br_writes_it() {
 #[test]
 fn a_task_of_br_is_read() {
     let cluster = Cluster::new();
-    let s3 = logtide_format::proto::S3 { bucket: "b".into(), prefix: "p/x".into(), ..Default::default() };
+    let s3 = logtide_format::proto::S3 {
+        bucket: "b".into(),
+        prefix: "p/x".into(),
+        endpoint: "http://h:1".into(),
+        access_key: "K".into(),
+        secret_access_key: "S".into(),
+        force_path_style: true,
+        ..Default::default()
+    };
     let info = StreamBackupTaskInfo {
         storage: Some(StorageBackend { backend: Some(Backend::S3(s3)) }),
         start_ts: 5,
@@ -67,7 +75,8 @@ fn a_task_of_br_is_read() {
     let txn = Txn::new().put("/tidb/br-stream/info/br", info.encode_to_vec()).put("/tidb/br-stream/ranges/br/", "");
     cluster.store.commit(txn).unwrap();
     let task = cluster.tasks.require(&name("br")).unwrap();
-    assert_eq!((&task.storage[..], task.start_ts, task.compression), ("s3://b/p/x", Ts::new(5), Compression::Zstd));
+    let url = "s3://b/p/x?access-key=K&endpoint=http://h:1&secret-access-key=S";
+    assert_eq!((&task.storage[..], task.start_ts, task.compression), (url, Ts::new(5), Compression::Zstd));
     assert_eq!(task.ranges, [KeyRange::ALL]);
 }
 
