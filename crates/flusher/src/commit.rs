@@ -13,7 +13,7 @@ use logtide_model::{Publication, PublishError};
 use crate::in_flight::{Closed, Core, Discarded, Job};
 use crate::retry::{Lost, seed};
 use crate::upload::Stop;
-use crate::{FlushEvent, Flushed, ObjectKind};
+use crate::{FlushEvent, Flushed, ObjectKind, Setback};
 
 enum Step {
     Commit(Commit<Job>),
@@ -112,7 +112,8 @@ impl Core {
             failures = failures.saturating_add(1);
             let next = self.uploader.config.backoff.delay(failures, seed).max(at_least.unwrap_or(Duration::ZERO));
             let generation = stop.generation;
-            self.tell(FlushEvent::Retrying { generation, what: "publish".to_owned(), error, failures, next });
+            let (what, setback) = ("publish".to_owned(), Setback::Passing);
+            self.tell(FlushEvent::Retrying { generation, what, error, failures, next, setback });
             tokio::select! {
                 biased;
                 () = stop.stopped() => return false,

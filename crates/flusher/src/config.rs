@@ -5,7 +5,8 @@ use std::time::Duration;
 use logtide_checkpoint::Backoff;
 use logtide_model::MemoryBudget;
 
-use crate::Blocking;
+use crate::setback::all_pass;
+use crate::{Blocking, Judge};
 
 /// The smallest part that every storage takes (S3: all parts but the last have at least 5 MiB).
 const LEAST_PART: usize = 5 << 20;
@@ -29,6 +30,8 @@ pub struct FlushConfig {
     /// How long a request may take before it is given up and repeated; it doubles with every failure in a row, up to 32
     /// times. Default: 2 min.
     pub request_timeout: Duration,
+    /// What an error of the storage asks for. Default: all pass by themselves.
+    pub judge: Judge,
     /// Where work that blocks is done. Default: on the runtime's threads for it.
     pub blocking: Blocking,
     /// How long to wait between tries. Default: 500 ms to 16 s.
@@ -44,6 +47,7 @@ impl Default for FlushConfig {
             part_size: 8 << 20,
             create_if_absent: false,
             request_timeout: Duration::from_secs(120),
+            judge: all_pass,
             blocking: Blocking::Threads,
             backoff: Backoff::default(),
         }

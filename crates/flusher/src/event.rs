@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Setback;
+
 /// Which kind of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObjectKind {
@@ -65,6 +67,8 @@ pub enum FlushEvent {
         failures: u32,
         /// The wait until the next try.
         next: Duration,
+        /// What the error asks for.
+        setback: Setback,
     },
     /// It was lost; it and all later ones are discarded.
     Poisoned {

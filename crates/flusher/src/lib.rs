@@ -22,7 +22,8 @@
 //!
 //! # Failures
 //! What waiting can repair is retried for ever, with backoff (I7), and told by [`FlushEvent::Retrying`]; it is never
-//! reported as success. A put whose answer was lost is repeated; if the object is there, its content decides. A block that
+//! reported as success. [`FlushConfig::judge`] says what an error asks for: where a storage asks for fewer requests, all of
+//! the flusher wait together, as long as it says. A put whose answer was lost is repeated; if the object is there, its content decides. A block that
 //! cannot be read back, or an object of a planned name with other bytes, poisons the generation: it and all later ones are
 //! discarded, and the flusher takes no more (§15.12); earlier ones go on.
 
@@ -36,9 +37,11 @@ mod flusher;
 mod gate;
 mod generation;
 mod in_flight;
+mod pace;
 mod pieces;
 mod plan;
 mod retry;
+mod setback;
 mod upload;
 
 pub use blocking::Blocking;
@@ -47,3 +50,4 @@ pub use error::FlushError;
 pub use event::{FlushEvent, Flushed, ObjectKind, StageTimes};
 pub use flusher::{Drained, Flusher};
 pub use generation::SealedGeneration;
+pub use setback::{Judge, Setback};

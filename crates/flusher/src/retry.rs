@@ -6,9 +6,10 @@ use std::time::Duration;
 use logtide_model::planted::Bug;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
+use tokio::time::Instant;
 
-use crate::FlushEvent;
 use crate::upload::{Failure, Stop, Tries, Upload, Uploader};
+use crate::{FlushEvent, Setback};
 
 /// A block that cannot be read so often in a row is lost.
 const READ_TRIES: u32 = 3;
@@ -29,6 +30,7 @@ impl Uploader {
         let mut tries = Tries::default();
         let mut unreadable = 0;
         loop {
+            let mut setback = Setback::Passing;
             let error = match self.attempt(upload, &mut tries).await {
                 Ok(()) => return Ok(()),
                 Err(Failure::Stopped) => return Err(Lost::Stopped),
@@ -41,15 +43,18 @@ impl Uploader {
                     cause
                 }
                 Err(Failure::Again(cause)) => cause,
-                Err(Failure::Store(e)) => e.to_string(),
+                Err(Failure::Store(e)) => {
+                    setback = (self.config.judge)(&e);
+                    e.to_string()
+                }
             };
             if Bug::FailedFlushCounts.is_planted() {
                 return Ok(());
             }
             tries.failures = tries.failures.saturating_add(1);
-            let next = self.config.backoff.delay(tries.failures, seed);
+            let next = self.pause(setback, tries.failures, seed);
             let (generation, what) = (upload.stop.generation, upload.object.path.clone());
-            tell(FlushEvent::Retrying { generation, what, error, failures: tries.failures, next });
+            tell(FlushEvent::Retrying { generation, what, error, failures: tries.failures, next, setback });
             self.wait(upload.stop, next).await?;
         }
     }
@@ -65,17 +70,34 @@ impl Uploader {
         let (seed, location) = (seed(path), Path::from(path));
         let mut failures = 0u32;
         loop {
+            let mut setback = Setback::Passing;
             let put = self.store.put(&location, PutPayload::from(content.to_vec()));
             let error = match self.patiently(stop, failures, put).await {
                 Ok(_) => return Ok(()),
                 Err(Failure::Stopped) => return Err(Lost::Stopped),
                 Err(Failure::Again(cause) | Failure::Unreadable(cause) | Failure::Different(cause)) => cause,
-                Err(Failure::Store(e)) => e.to_string(),
+                Err(Failure::Store(e)) => {
+                    setback = (self.config.judge)(&e);
+                    e.to_string()
+                }
             };
             failures = failures.saturating_add(1);
-            let next = self.config.backoff.delay(failures, seed);
-            tell(FlushEvent::Retrying { generation: stop.generation, what: path.to_owned(), error, failures, next });
+            let next = self.pause(setback, failures, seed);
+            let (generation, what) = (stop.generation, path.to_owned());
+            tell(FlushEvent::Retrying { generation, what, error, failures, next, setback });
             self.wait(stop, next).await?;
+        }
+    }
+
+    /// How long to wait until the next try, all together if the storage asks for it.
+    fn pause(&self, setback: Setback, failures: u32, seed: u64) -> Duration {
+        let backoff = &self.config.backoff;
+        let own = backoff.delay(failures, seed);
+        match setback {
+            Setback::SlowDown { retry_after } => {
+                own.max(self.pace.slow_down(Instant::now(), backoff, seed, retry_after))
+            }
+            Setback::Passing | Setback::Lasting { .. } => own,
         }
     }
 

@@ -13,6 +13,7 @@ use tracing::debug;
 
 use crate::FlushConfig;
 use crate::gate::{Gate, Held};
+use crate::pace::Pace;
 use crate::pieces::{Part, parts, read};
 use crate::plan::ObjectPlan;
 
@@ -76,13 +77,14 @@ pub(crate) struct Uploader {
     pub(crate) config: FlushConfig,
     pub(crate) gate: Arc<Gate>,
     slots: Arc<Semaphore>,
+    pub(crate) pace: Arc<Pace>,
 }
 
 impl Uploader {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, config: FlushConfig) -> Self {
         let slots = Arc::new(Semaphore::new(config.upload_concurrency.max(1)));
         let gate = Gate::new(config.upload_memory.clone());
-        Uploader { store, config, gate, slots }
+        Uploader { store, config, gate, slots, pace: Arc::default() }
     }
 
     /// One try. After success the object is durable, with exactly this content.
@@ -94,7 +96,7 @@ impl Uploader {
         }
     }
 
-    /// Awaits a request, unless it takes too long or is not wanted any more.
+    /// Sends a request when it may be sent and awaits it, unless it takes too long or is not wanted any more.
     pub(crate) async fn patiently<T>(
         &self,
         stop: &Stop,
@@ -104,9 +106,17 @@ impl Uploader {
         let patience = self.config.timeout(failures);
         tokio::select! {
             biased;
+            () = stop.stopped() => return Err(Failure::Stopped),
+            () = self.pace.wait() => {}
+        }
+        tokio::select! {
+            biased;
             () = stop.stopped() => Err(Failure::Stopped),
             answer = tokio::time::timeout(patience, request) => match answer {
-                Ok(Ok(value)) => Ok(value),
+                Ok(Ok(value)) => {
+                    self.pace.succeeded();
+                    Ok(value)
+                }
                 Ok(Err(e)) => Err(Failure::Store(Box::new(e))),
                 Err(_) => Err(Failure::Again(format!("no answer within {patience:?}"))),
             },
@@ -175,8 +185,9 @@ impl Uploader {
         let mut requests: JoinSet<object_store::Result<()>> = JoinSet::new();
         for part in parts(upload.object, self.config.part_bytes()) {
             let (payload, room) = self.load(upload, part).await?;
-            let request = sink.put_part(payload);
+            let (request, pace) = (sink.put_part(payload), self.pace.clone());
             requests.spawn(async move {
+                pace.wait().await;
                 let answer = request.await;
                 drop(room);
                 answer

@@ -45,6 +45,8 @@ pub(crate) enum Fault {
     Hang,
     /// The storage has no such operation.
     Unsupported,
+    /// Fail with that error and do nothing.
+    Say(&'static str),
 }
 
 /// What happened, in order.
@@ -121,6 +123,7 @@ impl Shared {
         match (self.faults)(kind, path, nth) {
             Fault::None => work.await,
             Fault::Before => Err(injected("refused")),
+            Fault::Say(what) => Err(injected(what)),
             Fault::After => match work.await {
                 Ok(_) | Err(Error::AlreadyExists { .. }) => Err(injected("answer lost")),
                 Err(e) => Err(e),

@@ -8,4 +8,5 @@ mod fault_store;
 mod fixture;
 mod objects;
 mod order;
+mod overload;
 mod poison;
