@@ -9,13 +9,15 @@ use logtide_coordinator::{DirectoryStore, Store, Tasks};
 use logtide_flusher::Blocking;
 use logtide_initial_scan::{RateLimiter, Scanner, ThreadIo};
 use logtide_model::message::ShardMessage;
-use logtide_model::{Host, MemoryBudget};
+use logtide_model::{Host, Kms, KmsError, KmsKey, MemoryBudget, Random};
 use logtide_observer::{Observer, ObserverConfig};
 use logtide_shard::{Shard, ShardConfig};
 use logtide_storage::{Storage, StorageError};
+use logtide_temp_file::TaskKeys;
 use prometheus::Registry;
 use tokio::runtime::{Handle, Runtime};
 
+use crate::encryption::Encryption;
 use crate::executor::Executor;
 use crate::flushing::{Flushing, Opener};
 use crate::metrics::Metrics;
@@ -36,6 +38,7 @@ pub struct Builder {
     registry: Registry,
     coordinator: Coordinator,
     opener: Opener,
+    encryption: Encryption,
 }
 
 enum Coordinator {
@@ -85,7 +88,8 @@ impl Builder {
     pub fn new(host: Arc<dyn Host>, coordinator: impl Into<PathBuf>) -> Self {
         let coordinator = Coordinator::Directory(coordinator.into());
         let opener: Opener = Arc::new(logtide_storage::open);
-        Builder { host, config: Config::default(), registry: Registry::new(), coordinator, opener }
+        let (config, registry, encryption) = (Config::default(), Registry::new(), Encryption::default());
+        Builder { host, config, registry, coordinator, opener, encryption }
     }
 
     /// Uses another kind of coordinator.
@@ -109,6 +113,20 @@ impl Builder {
     /// Opens the storages of tasks in another way than by [`logtide_storage::open`].
     pub fn storages(mut self, open: impl Fn(&str) -> Result<Storage, StorageError> + Send + Sync + 'static) -> Self {
         self.opener = Arc::new(open);
+        self
+    }
+
+    /// Where the master keys of tasks are that are encrypted with a key management service: `client` makes the client of
+    /// one key. Default: there is none, and such a task is told so in its status.
+    pub fn kms(mut self, client: impl Fn(&KmsKey) -> Result<Arc<dyn Kms>, KmsError> + Send + Sync + 'static) -> Self {
+        self.encryption.kms = Arc::new(client);
+        self
+    }
+
+    /// Where data keys and initialization vectors come from. Default: the operating system's randomness. Anything that
+    /// can be guessed makes encryption void: only simulations set another one.
+    pub fn random(mut self, random: Arc<dyn Random>) -> Self {
+        self.encryption.random = random;
         self
     }
 
@@ -173,10 +191,13 @@ impl Builder {
             node.metrics.enabled.inc();
         }
         let scans = Arc::new(ScanQueue::new(node.config.initial_scan_concurrency));
-        let workers = queues.into_iter().enumerate().map(|(n, queue)| worker(&node, &budgets, &scans, n, queue));
+        let keys = self.encryption.tasks.clone();
+        let workers =
+            queues.into_iter().enumerate().map(|(n, queue)| worker(&node, &budgets, &scans, &keys, (n, queue)));
         let limiter = RateLimiter::new(node.config.initial_scan_rate_limit.as_u64()).counting(Arc::new(ThreadIo));
         let scanner = Scanner { limiter, memory: budgets.scan.clone(), batch_bytes: SCAN_BATCH };
-        let flushing = Flushing { runtime, memory: budgets.upload.clone(), blocking, opener: self.opener };
+        let (memory, opener, encryption) = (budgets.upload.clone(), self.opener, self.encryption);
+        let flushing = Flushing { runtime, memory, blocking, opener, encryption };
         Ok(Parts { workers: workers.collect(), node, budgets, scans, scanner, flushing })
     }
 }
@@ -195,14 +216,14 @@ fn worker(
     node: &Node,
     budgets: &Budgets,
     scans: &Arc<ScanQueue>,
-    number: usize,
-    queue: Receiver<ShardMessage>,
+    keys: &TaskKeys,
+    (number, queue): (usize, Receiver<ShardMessage>),
 ) -> ShardWorker {
     let config = ShardConfig {
         shard: number,
         spool_dir: node.config.temp_path.clone(),
         spool_memory: budgets.spool.clone(),
-        keys: logtide_temp_file::TaskKeys::default(),
+        keys: keys.clone(),
         block_size: usize::try_from(node.config.block_size.as_u64()).unwrap_or(usize::MAX),
         lock_memory: budgets.locks.clone(),
     };

@@ -1,15 +1,17 @@
-//! Opens a task's storage and makes its flusher.
+//! Opens a task's keys and its storage, and makes its flusher.
 
 use std::sync::Arc;
 
 use logtide_coordinator::TaskPublisher;
-use logtide_flusher::{Blocking, FlushConfig, FlushEvent, Flusher, ObjectKind};
+use logtide_flusher::{Blocking, FlushConfig, FlushEvent, Flusher, ObjectKind, Setback};
 use logtide_model::{Diagnose, ErrorCode, MemoryBudget, Task};
-use logtide_storage::{Identity, Storage, StorageError};
+use logtide_storage::{Capabilities, Identity, Storage, StorageError, Trouble, classify};
+use logtide_temp_file::SpoolEncryption;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing::{debug, warn};
 
+use crate::encryption::Encryption;
 use crate::metrics::Metrics;
 use crate::node::Node;
 use crate::progress::TaskProgress;
@@ -17,19 +19,22 @@ use crate::progress::TaskProgress;
 /// Opens a storage from its URL.
 pub(crate) type Opener = Arc<dyn Fn(&str) -> Result<Storage, StorageError> + Send + Sync>;
 
-/// What flushers share: the runtime, the memory for uploads, and the way to storages.
+/// What flushers share: the runtime, the memory for uploads, and the way to storages and keys.
 #[derive(Clone)]
 pub(crate) struct Flushing {
     pub(crate) runtime: Handle,
     pub(crate) memory: MemoryBudget,
     pub(crate) blocking: Blocking,
     pub(crate) opener: Opener,
+    pub(crate) encryption: Encryption,
 }
 
-/// A storage that is this task's.
+/// A storage that is this task's, and what its objects are encrypted with.
 pub(crate) struct Opened {
     pub(crate) storage: Storage,
-    pub(crate) create_if_absent: bool,
+    pub(crate) capabilities: Capabilities,
+    /// `None` if the task is not encrypted.
+    pub(crate) keys: Option<SpoolEncryption>,
 }
 
 /// Why a task cannot begin on this store; it is tried again.
@@ -53,16 +58,24 @@ impl NotReady {
 }
 
 impl Flushing {
-    /// Opens the storage, checks that it is this task's, and what it can do.
-    pub(crate) fn open(&self, node: &Node, task: &Task) -> oneshot::Receiver<Result<Opened, NotReady>> {
+    /// Opens the keys, then the storage, and checks that it is this task's, and what it can do.
+    pub(crate) fn open(&self, node: &Node, task: &Arc<Task>) -> oneshot::Receiver<Result<Opened, NotReady>> {
         let (sender, answer) = oneshot::channel();
         let identity = Identity::new(node.host.cluster_id(), task.name.clone(), task.incarnation, task.start_ts);
-        let (opener, url) = (self.opener.clone(), task.storage.clone());
+        let (flushing, task) = (self.clone(), task.clone());
         self.runtime.spawn(async move {
             // Nobody has to listen.
-            let _ = sender.send(open(&opener, &url, &identity).await.map_err(|e| NotReady::of(&e)));
+            let _ = sender.send(flushing.prepare(&task, &identity).await);
         });
         answer
+    }
+
+    /// A storage is not claimed for a task whose keys are missing.
+    async fn prepare(&self, task: &Arc<Task>, identity: &Identity) -> Result<Opened, NotReady> {
+        let keys = self.encryption.open(task, &self.runtime, self.blocking).await?;
+        let (storage, capabilities) =
+            claim(&self.opener, &task.storage, identity).await.map_err(|e| NotReady::of(&e))?;
+        Ok(Opened { storage, capabilities, keys })
     }
 
     /// A flusher for one boot epoch of the task.
@@ -71,7 +84,8 @@ impl Flushing {
             file_size_limit: node.config.file_size_limit.as_u64(),
             upload_concurrency: node.config.upload_concurrency,
             upload_memory: self.memory.clone(),
-            create_if_absent: opened.create_if_absent,
+            create_if_absent: opened.capabilities.create_if_absent,
+            judge,
             blocking: self.blocking,
             ..FlushConfig::default()
         };
@@ -83,11 +97,34 @@ impl Flushing {
     }
 }
 
-async fn open(opener: &Opener, url: &str, identity: &Identity) -> Result<Opened, StorageError> {
+async fn claim(opener: &Opener, url: &str, identity: &Identity) -> Result<(Storage, Capabilities), StorageError> {
     let storage = opener(url)?;
     let capabilities = logtide_storage::probe(&storage).await?;
     logtide_storage::claim(&storage, identity).await?;
-    Ok(Opened { storage, create_if_absent: capabilities.create_if_absent })
+    Ok((storage, capabilities))
+}
+
+/// What an error of a storage asks of the flusher. All is tried again, whatever it is.
+fn judge(error: &object_store::Error) -> Setback {
+    match classify(error) {
+        Trouble::RateLimited { retry_after } => Setback::SlowDown { retry_after },
+        Trouble::Denied => Setback::Lasting { remedy: "renew the credentials of the storage, or let them write there" },
+        Trouble::Full => Setback::Lasting { remedy: "make room in the storage, or raise its quota" },
+        Trouble::Permanent => {
+            Setback::Lasting { remedy: "check that the bucket is there and the URL of the task fits it" }
+        }
+        _ => Setback::Passing,
+    }
+}
+
+fn retry_text(what: &str, error: &str, setback: Setback) -> String {
+    match setback {
+        Setback::SlowDown { .. } => format!("{what} waits, for the storage asks for fewer requests: {error}"),
+        Setback::Lasting { remedy } => {
+            format!("{what} is tried again, but until somebody acts it will fail: {error}; {remedy}")
+        }
+        _ => format!("{what} is tried again: {error}"),
+    }
 }
 
 fn tell(metrics: &Metrics, progress: &TaskProgress, event: &FlushEvent) {
@@ -104,9 +141,9 @@ fn tell(metrics: &Metrics, progress: &TaskProgress, event: &FlushEvent) {
             metrics.flushed_bytes.inc_by(flushed.bytes);
             debug!(generation = flushed.generation, objects = flushed.objects, bytes = flushed.bytes, "flushed");
         }
-        FlushEvent::Retrying { generation, what, error, next, .. } => {
+        FlushEvent::Retrying { generation, what, error, next, setback, .. } => {
             metrics.errors.with_label_values(&["KV:LogBackup:Io"]).inc();
-            progress.degraded("KV:LogBackup:Io", format!("{what} is tried again: {error}"));
+            progress.degraded("KV:LogBackup:Io", retry_text(what, error, *setback));
             warn!(generation, what, error, next_ms = next.as_millis() as u64, "flushing is held up");
         }
         FlushEvent::Poisoned { generation, error, .. } => {

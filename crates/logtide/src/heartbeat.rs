@@ -108,7 +108,7 @@ impl Heartbeat {
     }
 
     fn status(&self, task: &Task, progress: &TaskProgress, boot: u64) -> StoreStatus {
-        let Snapshot { checkpoint, last_flush, objects, bytes, trouble, .. } = progress.snapshot();
+        let Snapshot { checkpoint, last_flush, objects, bytes, trouble, shortcoming, .. } = progress.snapshot();
         let shards = self.node.shards.stats();
         StoreStatus {
             store_id: self.node.host.store_id(),
@@ -132,6 +132,7 @@ impl Heartbeat {
                 since_ms: ms(since),
                 next_try_ms: None,
             }),
+            storage_shortcoming: shortcoming.map(str::to_owned),
         }
     }
 }

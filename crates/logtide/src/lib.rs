@@ -12,6 +12,7 @@ mod boot;
 mod builder;
 mod checkpoint_object;
 mod config;
+mod encryption;
 mod error;
 mod executor;
 mod flushing;

@@ -31,6 +31,8 @@ pub(crate) struct Snapshot {
     pub(crate) bytes: u64,
     /// What is being tried again: code, what, since when.
     pub(crate) trouble: Option<(String, String, SystemTime)>,
+    /// What the storage cannot do, if something.
+    pub(crate) shortcoming: Option<&'static str>,
 }
 
 /// A flush that is done.
@@ -50,6 +52,11 @@ impl TaskProgress {
     /// Raw bytes in the open generation, as the shards last said.
     pub(crate) fn open_bytes(&self) -> u64 {
         self.shards.stats().iter().map(|shard| shard.open_bytes(&self.task)).sum()
+    }
+
+    /// What the probe of the storage found missing.
+    pub(crate) fn storage_is(&self, shortcoming: Option<&'static str>) {
+        self.state.lock().shortcoming = shortcoming;
     }
 
     pub(crate) fn sealed(&self, stated_regions: usize, checkpoint: Option<Ts>) {

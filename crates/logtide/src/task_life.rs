@@ -10,7 +10,7 @@ use logtide_format::proto::StreamBackupError;
 use logtide_model::message::ShardMessage;
 use logtide_model::{Diagnose, ErrorCode, Task, TaskName};
 use logtide_shard::SealedShard;
-use logtide_storage::Storage;
+use logtide_storage::{Storage, redacted};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
@@ -45,7 +45,7 @@ pub(crate) struct TaskLife {
 }
 
 enum State {
-    /// The storage is looked at.
+    /// Keys are opened, and the storage is looked at.
     Opening(oneshot::Receiver<Result<Opened, NotReady>>),
     /// It could not be opened; tried again then.
     Waiting(Instant),
@@ -70,7 +70,7 @@ impl TaskLife {
         let task = Arc::new(task);
         let progress = Arc::new(TaskProgress::new(task.name.clone(), node.shards.clone()));
         let (commands, receiver) = unbounded();
-        info!(task = %task.name, storage = %task.storage, start_ts = %task.start_ts, "task begins");
+        info!(task = %task.name, storage = %redacted(&task.storage), start_ts = %task.start_ts, "task begins");
         let state = State::Opening(flushing.open(node, &task));
         let (node, flushing) = (node.clone(), flushing.clone());
         let ended = StopFlag::default();
@@ -142,14 +142,19 @@ impl TaskLife {
         }
     }
 
-    /// The order binds: the shards know the task before its regions are observed, and forget it after.
-    fn begin(&mut self, opened: Opened, now: Instant) {
+    /// The order binds: the keys are there before the shards know the task; the shards know the task before its regions are
+    /// observed, and forget it after.
+    fn begin(&mut self, mut opened: Opened, now: Instant) {
         let boot = match self.node.boot.epoch(&self.node.tasks, self.node.host.store_id()) {
             Ok(boot) => boot,
             Err(error) => return self.back_off(&NotReady::of(&error), now),
         };
         self.clear_error();
         self.failures = 0;
+        self.progress.storage_is(opened.capabilities.shortcoming());
+        if let Some(keys) = opened.keys.take() {
+            self.flushing.encryption.tasks.insert(&self.task, keys);
+        }
         let (node, name) = (&self.node, &self.task.name);
         let flusher = self.flushing.flusher(node, &opened, &self.progress);
         let (sender, parts) = unbounded();
@@ -238,11 +243,13 @@ impl TaskLife {
 }
 
 impl Drop for TaskLife {
-    /// However it ended: nobody is to wait for it.
+    /// However it ended: nobody is to wait for it, and nobody needs its keys.
     fn drop(&mut self) {
         if let State::Running(running) = &self.state {
             running.keeper.abort();
         }
+        // Before the next life of the task can begin, which sets them anew.
+        self.flushing.encryption.tasks.remove(&self.task);
         self.ended.raise();
     }
 }

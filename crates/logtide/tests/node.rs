@@ -1,6 +1,8 @@
 //! Log backup linked into a node: from the first write to a restore, and what happens when things go wrong.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "in tests, also in what tests share")]
 
+#[path = "node/encrypted.rs"]
+mod encrypted;
 #[path = "node/held.rs"]
 mod held;
 #[path = "node/world.rs"]

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use logtide::{Builder, Config, Executor};
 use logtide_coordinator::{DirectoryStore, RawRange, TaskSpec, Tasks};
+use logtide_format::Keys;
 use logtide_mock_raftstore::client::Client;
 use logtide_mock_raftstore::{Cluster, ClusterConfig, Driver};
-use logtide_model::{Compression, KeyRange, Task, TaskName, Ts};
-use logtide_restore::{RestoreOptions, Silent, restore_point};
+use logtide_model::{Compression, KeyRange, Task, TaskEncryption, TaskName, Ts};
+use logtide_restore::{RestoreError, RestoreOptions, Silent, restore_point};
 use prometheus::Registry;
 use tempfile::TempDir;
 
@@ -60,13 +61,19 @@ impl World {
     }
 
     pub(crate) fn begin_task(&self, storage: &Path) -> Task {
+        self.begin_with(storage, None)
+    }
+
+    /// A task that encrypts, if that is said.
+    pub(crate) fn begin_with(&self, storage: &Path, encryption: Option<TaskEncryption>) -> Task {
         let spec = TaskSpec {
             name: TaskName::new("pitr").unwrap(),
             storage: format!("local://{}", storage.display()),
             start_ts: Ts::ZERO,
             ranges: vec![RawRange::default()],
-            compression: Compression::Zstd,
-            encryption: None,
+            // What is compressed would hide its text too.
+            compression: if encryption.is_some() { Compression::None } else { Compression::Zstd },
+            encryption,
         };
         self.tasks().create(&spec).unwrap()
     }
@@ -100,11 +107,22 @@ impl World {
 
     /// What the storage alone gives back.
     pub(crate) fn restored(&self, storage: &Path, ts: Option<Ts>) -> Vec<(String, String)> {
+        self.restored_with(storage, ts, Keys::NONE).unwrap()
+    }
+
+    /// The same of a backup that is encrypted.
+    pub(crate) fn restored_with(
+        &self,
+        storage: &Path,
+        ts: Option<Ts>,
+        keys: Keys,
+    ) -> Result<Vec<(String, String)>, RestoreError> {
         let storage = logtide_storage::open(&format!("local://{}", storage.display())).unwrap();
         let target = tempfile::tempdir_in(self.dir.path()).unwrap();
-        let options = RestoreOptions { restored_ts: ts, ..RestoreOptions::new(target.path().join("db")) };
+        let keys = Arc::new(keys);
+        let options = RestoreOptions { restored_ts: ts, keys, ..RestoreOptions::new(target.path().join("db")) };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let summary = runtime.block_on(restore_point(&storage, &options, &Silent)).unwrap();
+        let summary = runtime.block_on(restore_point(&storage, &options, &Silent))?;
         let mut pairs = Vec::new();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         logtide_restore::dump(&options.target, Ts::new(summary.restored_ts), &KeyRange::ALL, &mut |key, value| {
@@ -112,7 +130,7 @@ impl World {
             Ok(())
         })
         .unwrap();
-        pairs
+        Ok(pairs)
     }
 }
 
