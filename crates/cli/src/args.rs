@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
-use logtide_model::Ts;
+use logtide_model::{SecretKey, Ts};
 
-use crate::ts_arg;
+use crate::{crypter, ts_arg};
 
 /// Controls continuous log backup, restores from it, and looks into it.
 #[derive(Debug, Parser)]
@@ -49,6 +49,10 @@ pub(crate) enum LogCommand {
     Start(StartArgs),
     /// Show tasks: state, checkpoint, lag, stores.
     Status(StatusArgs),
+    /// Pause a log backup: every store flushes, then observes nothing more.
+    Pause(PauseArgs),
+    /// Let a paused log backup catch up and go on.
+    Resume(ResumeArgs),
     /// End a log backup. What is in the storage stays there and can be restored.
     Stop(StopArgs),
     /// Show what a storage holds and which timestamps it can restore.
@@ -78,7 +82,8 @@ pub(crate) struct StartArgs {
     /// Name of the task: letters, digits and underscores.
     #[arg(long, value_name = "NAME")]
     pub(crate) task_name: String,
-    /// Where the backup goes: local:///absolute/directory. It must be empty, or the one of this very task.
+    /// Where the backup goes: local:///absolute/directory, s3://, gcs:// or azure://bucket/prefix?parameters. It must be
+    /// empty. Credentials in the URL are handed to every store, and are shown nowhere.
     #[arg(short, long, value_name = "URL")]
     pub(crate) storage: String,
     /// Back up what is committed above this ts. Default: now, by the clock of the cluster. 0: all that the stores hold,
@@ -94,6 +99,36 @@ pub(crate) struct StartArgs {
     /// Write data files uncompressed instead of with zstd.
     #[arg(long)]
     pub(crate) no_compression: bool,
+    #[command(flatten)]
+    pub(crate) crypter: CrypterArgs,
+}
+
+/// With which keys data files are encrypted; the flags of `br`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Encryption")]
+pub(crate) struct CrypterArgs {
+    /// Cipher of the data files, for a data key: aes128-ctr, aes192-ctr or aes256-ctr.
+    #[arg(long = "log.crypter.method", alias = "crypter.method", value_name = "CIPHER")]
+    pub(crate) method: Option<String>,
+    /// The data key, in hex. Other users of this machine may see it in the list of processes: better use a file.
+    #[arg(
+        long = "log.crypter.key",
+        alias = "crypter.key",
+        value_name = "HEX",
+        value_parser = crypter::secret,
+        conflicts_with = "key_file"
+    )]
+    pub(crate) key: Option<SecretKey>,
+    /// A file with the data key, in hex.
+    #[arg(long = "log.crypter.key-file", alias = "crypter.key-file", value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// Cipher of the data files, for master keys. Default: aes256-ctr.
+    #[arg(long = "master-key-crypter-method", value_name = "CIPHER")]
+    pub(crate) master_key_method: Option<String>,
+    /// Master keys that encrypt the data keys, with commas between them: local:///FILE (the same on every store),
+    /// aws-kms:///KEY-ID?REGION=…, gcp-kms:///projects/…
+    #[arg(long = "master-key", value_name = "URL", value_parser = crypter::secret)]
+    pub(crate) master_key: Option<SecretKey>,
 }
 
 /// `logtide log status`.
@@ -104,6 +139,29 @@ pub(crate) struct StatusArgs {
     /// Only this task. Default: all.
     #[arg(long, value_name = "NAME")]
     pub(crate) task_name: Option<String>,
+}
+
+/// `logtide log pause`.
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+    /// Name of the task.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) task_name: String,
+    /// Why; status shows it.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+}
+
+/// `logtide log resume`.
+#[derive(Debug, Args)]
+pub(crate) struct ResumeArgs {
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+    /// Name of the task.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) task_name: String,
 }
 
 /// `logtide log stop`.
@@ -119,7 +177,7 @@ pub(crate) struct StopArgs {
 /// `logtide log metadata`.
 #[derive(Debug, Args)]
 pub(crate) struct MetadataArgs {
-    /// The storage of a log backup: local:///absolute/directory.
+    /// The storage of a log backup, as in 'logtide log start'.
     #[arg(short, long, value_name = "URL")]
     pub(crate) storage: String,
 }
@@ -127,7 +185,7 @@ pub(crate) struct MetadataArgs {
 /// `logtide restore point`.
 #[derive(Debug, Args)]
 pub(crate) struct PointArgs {
-    /// The storage of the log backup: local:///absolute/directory.
+    /// The storage of the log backup, as in 'logtide log start'.
     #[arg(short, long, value_name = "URL")]
     pub(crate) storage: String,
     /// The moment: a ts, or a time with its zone. Default: the checkpoint of the backup.
@@ -148,6 +206,12 @@ pub(crate) struct PointArgs {
     /// Raw key behind the last one to restore, in hex.
     #[arg(long, value_name = "HEX", default_value = "", hide_default_value = true)]
     pub(crate) end_key: String,
+    /// Restore even where the log cannot tell what the keys were: keys that were removed past transactions come back, keys
+    /// that were added so are missing. The summary lists where.
+    #[arg(long)]
+    pub(crate) allow_inexact: bool,
+    #[command(flatten)]
+    pub(crate) crypter: CrypterArgs,
 }
 
 /// `logtide dump`.

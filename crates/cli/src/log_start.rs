@@ -6,13 +6,14 @@ use logtide_storage::Storage;
 use serde_json::json;
 
 use crate::args::StartArgs;
-use crate::coordinator;
 use crate::report::{Failure, say};
+use crate::{coordinator, crypter};
 use crate::{range_arg, runtime, ts_arg};
 
 pub(crate) fn run(args: &StartArgs, as_json: bool) -> Result<(), Failure> {
     let name =
         TaskName::new(&args.task_name).map_err(|e| Failure::usage(e.to_string(), "choose another --task-name"))?;
+    let encryption = crypter::encryption(&args.crypter)?;
     let (start, end) = range_arg::raw(&args.start_key, &args.end_key)?;
     let tasks = coordinator::open(&args.coordinator)?;
     if tasks.get(&name)?.is_some() {
@@ -30,18 +31,18 @@ pub(crate) fn run(args: &StartArgs, as_json: bool) -> Result<(), Failure> {
     check(&storage)?;
     let spec = TaskSpec {
         name,
-        storage: storage.url.clone(),
+        // With the credentials: every store opens it by the task's record.
+        storage: logtide_storage::task_url(&args.storage)?,
         start_ts,
         ranges: vec![RawRange::new(start, end)],
         compression: if args.no_compression { Compression::None } else { Compression::Zstd },
-        encryption: None,
+        encryption,
     };
     let task = tasks.create(&spec)?;
     if as_json {
-        say(&json!({ "name": task.name.as_str(), "start_ts": task.start_ts.get(), "storage": task.storage })
-            .to_string());
+        say(&json!({ "name": task.name.as_str(), "start_ts": task.start_ts.get(), "storage": storage.url }).to_string());
     } else {
-        say(&format!("task {} begins: from {} into {}", task.name, ts_arg::show(task.start_ts), task.storage));
+        say(&format!("task {} begins: from {} into {}", task.name, ts_arg::show(task.start_ts), storage.url));
         say("every store takes it up by itself; 'logtide log status' shows how far it is");
     }
     Ok(())

@@ -3,8 +3,9 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytesize::ByteSize;
-use logtide_coordinator::{Holder, StoreStatus, TaskStatus, Tasks};
+use logtide_coordinator::{Holder, Pause, PauseReason, StoreStatus, TaskStatus, Tasks};
 use logtide_model::{TaskName, Ts};
+use logtide_storage::redacted;
 use serde_json::{Value, json};
 
 use crate::args::StatusArgs;
@@ -55,7 +56,10 @@ fn to_json(status: &TaskStatus, now: u64) -> Value {
         "name": task.name.as_str(),
         "status": status.state.as_str(),
         "start_ts": task.start_ts.get(),
-        "storage": task.storage,
+        "storage": redacted(&task.storage),
+        "storage_shortcoming": shortcoming(status),
+        "encrypted": task.encryption.is_some(),
+        "pause": status.pause.as_ref().map(pause_json),
         "checkpoint": status.checkpoint.get(),
         "lag_ms": lag_ms(status, now),
         "storage_checkpoint": status.storage_checkpoint.map(Ts::get),
@@ -63,6 +67,23 @@ fn to_json(status: &TaskStatus, now: u64) -> Value {
         "last_errors": status.errors.values().map(error_json).collect::<Vec<_>>(),
         "held_back_by": status.holder.as_ref().map(holder_json),
     })
+}
+
+/// What the storage cannot do: all stores see the same one.
+fn shortcoming(status: &TaskStatus) -> Option<&str> {
+    status.stores.values().find_map(|store| store.storage_shortcoming.as_deref())
+}
+
+fn pause_json(pause: &Pause) -> Value {
+    json!({ "time": pause.time, "host": pause.host, "pid": pause.pid, "reason": reason(pause) })
+}
+
+fn reason(pause: &Pause) -> Option<String> {
+    match &pause.reason {
+        PauseReason::None => None,
+        PauseReason::Message(text) => Some(text.clone()),
+        PauseReason::Error(error) => Some(format!("[{}] {}", error.error_code, error.error_message)),
+    }
 }
 
 fn error_json(error: &logtide_format::proto::StreamBackupError) -> Value {
@@ -86,7 +107,16 @@ fn show(status: &TaskStatus, now: u64) {
     say(&format!("● {}", task.name));
     say(&format!("             status: {}", status.state.as_str()));
     say(&format!("              start: {}", start(task.start_ts)));
-    say(&format!("            storage: {}", task.storage));
+    say(&format!("            storage: {}", redacted(&task.storage)));
+    if let Some(shortcoming) = shortcoming(status) {
+        say(&format!("                     {shortcoming}"));
+    }
+    if task.encryption.is_some() {
+        say("         encryption: on");
+    }
+    if let Some(pause) = &status.pause {
+        show_pause(pause);
+    }
     if status.checkpoint == task.start_ts {
         say(" checkpoint[global]: none yet");
     } else {
@@ -101,6 +131,15 @@ fn show(status: &TaskStatus, now: u64) {
             format!("region {region} of store {store}")
         });
         say(&format!("       held back by: {region}, from key {}", hex::encode(&holder.range.start)));
+    }
+}
+
+fn show_pause(pause: &Pause) {
+    let or_unknown = |text: &str| if text.is_empty() { "unknown".to_owned() } else { text.to_owned() };
+    let (time, host) = (or_unknown(&pause.time), or_unknown(&pause.host));
+    say(&format!("             paused: since {time}, by process {} of {host}", pause.pid));
+    if let Some(reason) = reason(pause) {
+        say(&format!("                     {reason}"));
     }
 }
 

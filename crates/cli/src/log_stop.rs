@@ -1,6 +1,7 @@
 //! `logtide log stop`.
 
 use logtide_model::TaskName;
+use logtide_storage::redacted;
 use serde_json::json;
 
 use crate::args::StopArgs;
@@ -13,7 +14,7 @@ pub(crate) fn run(args: &StopArgs, as_json: bool) -> Result<(), Failure> {
     let tasks = coordinator::open(&args.coordinator)?;
     let status = tasks.status(&name)?;
     tasks.remove(&name)?;
-    let (storage, checkpoint) = (&status.task.storage, status.checkpoint);
+    let (storage, checkpoint) = (redacted(&status.task.storage), status.checkpoint);
     if as_json {
         say(&json!({ "name": name.as_str(), "storage": storage, "checkpoint": checkpoint.get() }).to_string());
     } else {

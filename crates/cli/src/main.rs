@@ -3,8 +3,11 @@
 mod args;
 mod bars;
 mod coordinator;
+mod crypter;
 mod dump;
 mod log_metadata;
+mod log_pause;
+mod log_resume;
 mod log_start;
 mod log_status;
 mod log_stop;
@@ -31,6 +34,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Log(LogCommand::Start(args)) => log_start::run(args, cli.json),
         Command::Log(LogCommand::Status(args)) => log_status::run(args, cli.json),
+        Command::Log(LogCommand::Pause(args)) => log_pause::run(args, cli.json),
+        Command::Log(LogCommand::Resume(args)) => log_resume::run(args, cli.json),
         Command::Log(LogCommand::Stop(args)) => log_stop::run(args, cli.json),
         Command::Log(LogCommand::Metadata(args)) => log_metadata::run(args, cli.json),
         Command::Restore(RestoreCommand::Point(args)) => restore_point::run(args, cli.json),

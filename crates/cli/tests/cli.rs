@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use logtide_coordinator::{DirectoryStore, NodeRecord, Tasks};
-use logtide_model::{Incarnation, TaskName, Ts};
+use logtide_model::{Cipher, Incarnation, SecretKey, TaskEncryption, TaskName, Ts};
 use logtide_storage::{CheckpointWriter, Identity, claim};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -136,7 +136,9 @@ fn a_task_that_cannot_be_is_refused() {
     let under_file = format!("{}/below", world.url("file"));
     refused(&begin("a b", &world.url("s"), &[]), 2, &["a b", "0-9, a-z"]);
     refused(&begin("t", "nonsense", &[]), 1, &["nonsense", "local:///"]);
-    refused(&begin("t", "s3://bucket/p", &[]), 1, &["s3", "local storage only"]);
+    let half = begin("t", "s3://bucket/p?secret-access-key=S3CRET", &[]);
+    refused(&half, 1, &["secret-access-key", "there is no access-key"]);
+    assert!(!String::from_utf8_lossy(&half.stderr).contains("S3CRET"));
     refused(&begin("t", &world.url("file"), &[]), 1, &["file"]);
     refused(&begin("t", &under_file, &[]), 1, &["is not a directory", "what to do"]);
     refused(&begin("t", &world.url("s"), &["--start-ts", "1001"]), 2, &["1001", "later than the cluster's clock"]);
@@ -150,7 +152,7 @@ fn a_task_that_cannot_be_is_refused() {
 fn unknown_tasks_and_coordinators_are_named() {
     let world = World::new();
     let coordinator = world.coordinator();
-    for verb in ["stop", "status"] {
+    for verb in ["stop", "status", "pause", "resume"] {
         let output = logtide(&["log", verb, "-u", &coordinator, "--task-name", "nope"]);
         refused(&output, 1, &["KV:LogBackup:NoSuchTask", "nope", "logtide log status"]);
     }
@@ -159,6 +161,86 @@ fn unknown_tasks_and_coordinators_are_named() {
     std::fs::create_dir(world.path("nowhere")).unwrap();
     let begin = ["log", "start", "-u", &nowhere, "--task-name", "t", "--storage", &world.url("s")];
     refused(&logtide(&begin), 1, &["no storage node has told this coordinator"]);
+}
+
+#[test]
+fn a_task_is_paused_and_goes_on() {
+    let world = World::new();
+    let (coordinator, url) = (world.coordinator(), world.url("new"));
+    std::fs::create_dir(world.path("new")).unwrap();
+    let log = |verb: &str, more: &[&str]| {
+        let mut args = vec!["--json", "log", verb, "-u", &coordinator, "--task-name", "pitr"];
+        args.extend(more);
+        json(&logtide(&args))
+    };
+    log("start", &["--storage", &url]);
+    assert_eq!(log("resume", &[])["changed"], false, "it is not paused");
+    assert_eq!(log("pause", &["--message", "moving house"])["changed"], true);
+    assert_eq!(log("pause", &["--message", "again"])["changed"], false);
+    let status = log("status", &[]);
+    assert_eq!((&status[0]["status"], &status[0]["pause"]["reason"]), (&"PAUSED".into(), &"moving house".into()));
+    let text = logtide(&["log", "status", "-u", &coordinator]);
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("PAUSED") && text.contains("moving house") && text.contains("paused: since 2"), "{text}");
+    assert_eq!(log("resume", &[])["changed"], true);
+    let status = log("status", &[]);
+    assert_eq!((&status[0]["status"], &status[0]["pause"]), (&"RUNNING".into(), &Value::Null));
+}
+
+/// A key that must be nowhere in what the command prints.
+const KEY: &str = "000102030405060708090a0b0c0d0e0f";
+
+fn tells_no_key(output: &Output) {
+    let all = [&output.stdout[..], &output.stderr].concat();
+    assert!(!String::from_utf8_lossy(&all).contains("0405060708"), "{}", String::from_utf8_lossy(&all));
+}
+
+#[test]
+fn keys_are_checked_kept_and_told_to_nobody() {
+    let world = World::new();
+    let (coordinator, url) = (world.coordinator(), world.url("new"));
+    std::fs::create_dir(world.path("new")).unwrap();
+    std::fs::write(world.path("key"), format!("{KEY}\n")).unwrap();
+    let file = world.path("key").display().to_string();
+    let nowhere = world.path("nowhere.key").display().to_string();
+    let begin = |more: &[&str]| {
+        let mut args = vec!["log", "start", "-u", &coordinator, "--task-name", "t", "--storage", &url];
+        args.extend(more);
+        let output = logtide(&args);
+        tells_no_key(&output);
+        output
+    };
+    let (key, odd) = (["--log.crypter.key", KEY], ["--log.crypter.key", "0001020304050607080"]);
+    let method = |name| ["--log.crypter.method", name];
+    refused(&begin(&key), 2, &["--log.crypter.method", "aes128-ctr"]);
+    refused(&begin(&[method("aes256-ctr"), key].concat()), 2, &["32 bytes", "has 16"]);
+    refused(&begin(&[method("aes128-ctr"), odd].concat()), 2, &["hexadecimal"]);
+    refused(&begin(&[method("rot13"), key].concat()), 2, &["rot13", "aes128-ctr"]);
+    refused(&begin(&method("aes128-ctr")), 2, &["key"]);
+    refused(&begin(&["--log.crypter.key-file", &nowhere]), 1, &["nowhere.key"]);
+    refused(&begin(&["--master-key", "vault:///x"]), 2, &["--master-key", "aws-kms"]);
+    assert!(begin(&[method("aes128-ctr"), ["--log.crypter.key-file", &file]].concat()).status.success());
+    for how in [&["--json"][..], &[]] {
+        let shown = logtide(&[how, &["log", "status", "-u", &coordinator]].concat());
+        assert!(shown.status.success());
+        tells_no_key(&shown);
+    }
+    let name = TaskName::new("t").unwrap();
+    let tasks = Tasks::new(Arc::new(DirectoryStore::open(world.path("coordinator")).unwrap()));
+    let key = SecretKey::new((0..16).collect::<Vec<u8>>());
+    let expected = TaskEncryption::DataKey { cipher: Cipher::Aes128Ctr, key };
+    assert_eq!(tasks.require(&name).unwrap().encryption, Some(expected));
+}
+
+#[test]
+fn an_encrypted_backup_of_tikv_is_restored_with_its_key_and_refused_without() {
+    let world = World::new();
+    let interop = Path::new(env!("CARGO_MANIFEST_DIR")).join("../format/tests/data/interop");
+    copy(&interop.join("zstd_masterkey_file/backup"), &world.path("tikv"));
+    refused(&world.restore(&world.url("tikv"), None, &[]), 1, &["KV:LogBackup:Encryption"]);
+    let master = format!("local://{}", interop.join("master_key.hex").canonicalize().unwrap().display());
+    let summary = json(&world.restore(&world.url("tikv"), None, &["--json", "--master-key", &master]));
+    assert_eq!((&summary["restored_ts"], &summary["inexact"]["count"]), (&summary["checkpoint"], &0.into()));
 }
 
 #[test]
