@@ -1,12 +1,14 @@
 //! The truth: every version that any store applied, in the terms of a reader. It looks at what raft applied and knows
 //! nothing of the backup, but for one thing: up to where the backup says that it is complete.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use logtide_model::mvcc::{Write, WriteKind};
-use logtide_model::{ApplyBatch, Cf, Op, RaftObserver, Region, RegionChange, RegionId, Role, Term, Ts, split_ts};
+use logtide_model::{
+    ApplyBatch, Cf, Host, HostError, Op, RaftObserver, Region, RegionChange, RegionId, Role, Term, Ts, split_ts,
+};
 use parking_lot::Mutex;
 
 /// A committed change of a key.
@@ -47,6 +49,10 @@ struct State {
     complete: Ts,
     lies: Vec<String>,
     count: u64,
+    /// Who can read ingested files.
+    hosts: Vec<Arc<dyn Host>>,
+    /// The files that were read.
+    files: BTreeSet<String>,
 }
 
 impl History {
@@ -109,8 +115,36 @@ impl History {
         versions.map(|(ts, v)| format!("commit {ts} start {} put {} {:?}; ", v.start_ts, v.put, v.seen)).collect()
     }
 
+    /// Ingested files are read from these; they hold the cluster, which holds its observers, so somebody has to
+    /// call this with none in the end.
+    pub(crate) fn read_files_from(&self, hosts: Vec<Arc<dyn Host>>) {
+        self.0.lock().hosts = hosts;
+    }
+
+    /// Every store has the file while it is told of it, with the same content.
+    fn ingested(&self, cf: Cf, path: &str, seen: Seen) {
+        let hosts = {
+            let state = self.0.lock();
+            if state.files.contains(path) {
+                return;
+            }
+            state.hosts.clone()
+        };
+        let read = |host: &Arc<dyn Host>| host.read_sst(cf, path)?.collect::<Result<Vec<_>, HostError>>();
+        match hosts.iter().find_map(|host| read(host).ok()) {
+            Some(records) => {
+                for (key, value) in records {
+                    self.record(&Op::Put { cf, key, value }, seen);
+                }
+                self.0.lock().files.insert(path.to_owned());
+            }
+            None => self.0.lock().lies.push(format!("nobody can read the file {path}, which was ingested in {seen:?}")),
+        }
+    }
+
     fn record(&self, op: &Op, seen: Seen) {
         match op {
+            Op::IngestSst { cf, path } => self.ingested(*cf, path, seen),
             Op::Put { cf: Cf::Write, key, value } => self.write(key, value, seen),
             Op::Put { cf: Cf::Default, key, value } => {
                 if let Ok((key, start_ts)) = split_ts(key) {

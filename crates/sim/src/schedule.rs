@@ -15,6 +15,8 @@ pub enum Step {
     Tick(u16),
     /// A client begins a transaction that the seed describes.
     Txn(u64),
+    /// Versions of a few keys of one region, as the seed describes, are ingested by sorted files.
+    Ingest(u64),
     /// All clients die; their locks stay.
     KillClients,
     /// The leader of a region hands over.
@@ -125,6 +127,7 @@ struct Flavour {
     memory: u32,
     tasks: u32,
     zombies: u32,
+    ingestions: u32,
 }
 
 impl Flavour {
@@ -142,6 +145,7 @@ impl Flavour {
             memory: some(6),
             tasks: some(5),
             zombies: some(1),
+            ingestions: some(12),
         }
     }
 
@@ -164,6 +168,7 @@ impl Flavour {
             (self.zombies, 14),
             (12, 15),
             (10, 16),
+            (self.ingestions, 17),
         ];
         let total: u32 = kinds.iter().map(|(weight, _)| weight).sum();
         let mut at = rng.random_range(0..total);
@@ -244,6 +249,7 @@ fn draw(kind: u32, rng: &mut SmallRng) -> Step {
                 Step::Audit(rng.random())
             }
         }
-        _ => Step::Check(rng.random()),
+        16 => Step::Check(rng.random()),
+        _ => Step::Ingest(rng.random()),
     }
 }

@@ -1,5 +1,6 @@
 //! What clients do: transactions of every kind, most of them small, some large, some that nobody ends.
 
+use bytes::Bytes;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
@@ -41,6 +42,15 @@ pub(crate) fn plan(seed: u64) -> TxnPlan {
     let think = if rng.random_bool(0.4) { rng.random_range(1..150) } else { 0 };
     let (ttl_ms, batch) = (rng.random_range(20..2000), rng.random_range(1..8));
     TxnPlan { kind, writes, locks_only, think, ttl_ms, ending, batch }
+}
+
+/// Raw keys and values that a seed stands for, ascending: to be ingested.
+pub(crate) fn files(seed: u64) -> Vec<(Vec<u8>, Bytes)> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let first = rng.random_range(0..KEYS);
+    let count = rng.random_range(1..10);
+    let pair = |n: u64| Some((key(n), value(seed, n, &mut rng)?.into()));
+    (first..KEYS).take(count).filter_map(pair).collect()
 }
 
 /// Mostly short values, some that lie in the default column family, some deletions.

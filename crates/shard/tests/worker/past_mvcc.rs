@@ -201,3 +201,18 @@ fn a_mark_of_a_region_that_nobody_scanned_yet_waits_for_its_start() {
     let expected = Mark { version: 2, ..mark(raw_range("z", "zz"), 10, 3000) };
     assert_eq!(fixture.seal("t", 4, 3000, &[]).marks, [expected]);
 }
+
+#[test]
+fn what_a_log_tells_later_may_be_older_than_what_was_stated() {
+    let mut fixture = observing("", "");
+    assert_eq!(facts(&fixture.seal("t", 1, 500, &CONFIRMED)).len(), 1);
+    fixture.apply(1, 21, 21, vec![]);
+    // The entries 11 to 20 were not seen, and 500 is not published yet.
+    let id = fixture.scans.pop().unwrap().id;
+    fixture.scan_step(&id, ScanEvent::Started { start_ts: Ts::new(300), applied_index: 21 });
+    fixture.scan_step(&id, ScanEvent::LocksDone);
+    let permit = fixture.in_flight.force_acquire(1);
+    let ops = vec![removed(Cf::Write, "b", "c")];
+    fixture.scan_step(&id, ScanEvent::Replayed { index: 15, ops, permit });
+    assert_eq!(fixture.seal("t", 2, 1000, &[]).marks, [mark(raw_range("b", "c"), 300, 1000)]);
+}

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use logtide_mock_raftstore::rpc::{Command, KvRequest};
 use logtide_mock_raftstore::transport::{Envelope, Faults, Filter};
-use logtide_model::{Region, RegionId, StoreId};
+use logtide_model::{Region, RegionId, StoreId, encode_raw_key};
 use rand::rngs::SmallRng;
 
 use super::World;
@@ -18,6 +19,7 @@ impl World {
         match step {
             Step::Transfer(region, to) => self.transfer(region, to),
             Step::Split(key) => drop(self.cluster.submit_split(&workload::key(u64::from(key) % super::KEYS))),
+            Step::Ingest(seed) => self.ingest(seed),
             Step::Depose(region, to) => self.depose(region, to),
             Step::Merge(region) => self.merge(region),
             Step::AddPeer(region, to) => self.add_peer(region, to),
@@ -63,6 +65,19 @@ impl World {
             // It may or may not come about.
             let _ = self.cluster.transfer_leader(region.id, self.store(to));
         }
+    }
+
+    /// Nobody waits for the answer: it may be refused, for a lock that is there or a store that is not.
+    fn ingest(&mut self, seed: u64) {
+        let mut pairs = workload::files(seed);
+        let pd = self.cluster.pd();
+        let Some((key, _)) = pairs.first() else { return };
+        let (region, leader) = pd.locate_raw(key);
+        let (Ok(start_ts), Ok(min_commit_ts)) = (pd.tso(), pd.tso()) else { return };
+        pairs.retain(|(key, _)| region.range.contains(&encode_raw_key(key)));
+        let command = Command::Ingest { pairs, start_ts, min_commit_ts };
+        let request = KvRequest { region_id: region.id, epoch: region.epoch, command };
+        drop(self.cluster.submit(leader, request));
     }
 
     fn depose(&mut self, region: u8, to: u8) {

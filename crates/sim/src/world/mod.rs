@@ -100,6 +100,7 @@ impl World {
         if !cluster.wait_ready(Duration::ZERO) {
             return Err(Violation::Broken("the cluster has no leaders".to_owned()));
         }
+        history.read_files_from(cluster.stores().into_iter().map(|store| cluster.host(store)).collect());
         let store = MemoryStore::with_clock(Arc::new(coordinator_clock.clone()));
         let tasks = Tasks::new(Arc::new(store.clone()) as Arc<dyn Store>);
         let coordinator = Flaky::new(Arc::new(store), rng.random());
@@ -246,6 +247,12 @@ impl World {
     pub(crate) fn jump_clock(&mut self, ms: i64) {
         let to = self.clock.now_ms().saturating_add_signed(ms);
         self.clock.set(to);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.history.read_files_from(Vec::new());
     }
 }
 
