@@ -526,7 +526,7 @@ META_NAME = re.compile(r"v1/backupmeta/([0-9A-F]{16})([0-9A-F]{16})-((?:[0-9a-zA
 CHECKPOINT_NAME = re.compile(r"v1/global_checkpoint/(\d+)\.ts")
 
 
-def check_meta_name(report, path, meta):
+def check_meta_name(report, path, data, meta):
     """The name against the content; the tags that it has."""
     match = META_NAME.fullmatch(path)
     if not match:
@@ -535,7 +535,10 @@ def check_meta_name(report, path, meta):
     report.equal(path, "store id of the name", int(match[2], 16), meta["store_id"])
     order = match[3][::17]
     tags = {match[3][at]: int(match[3][at + 1:at + 17], 16) for at in range(0, len(match[3]), 17)}
-    report.equal(path, "tags of the name", order, "dlup" if len(order) == 4 else "dlupbg")
+    # logtide's: boot and generation; checksum of the body, and the generation before with its smallest and largest ts.
+    report.equal(path, "tags of the name", order, {4: "dlup", 6: "dlupbg"}.get(len(order), "dlupbgkcxy"))
+    if "k" in tags:
+        report.equal(path, "checksum in the name", tags["k"], crc64(data))
     files = [info for group in meta["file_groups"] for info in group["data_files_info"]]
     no_schema = not any(info["is_meta"] for info in files)
     for tag, found in (
@@ -631,7 +634,7 @@ def check_metadata(report, root, path, values, decompress, seen):
         meta = message(data, METADATA)
     except (Malformed, UnicodeDecodeError) as e:
         return report.wrong(path, e)
-    tags = check_meta_name(report, path, meta)
+    tags = check_meta_name(report, path, data, meta)
     groups = meta["file_groups"]
     report.counts["empty_flushes"] += not groups
     report.stores.add(meta["store_id"])
