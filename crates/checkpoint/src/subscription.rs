@@ -49,6 +49,8 @@ pub struct Subscription {
     /// An attempt that was given up and whose scanner was not told yet.
     given_up: Option<u64>,
     failures: u32,
+    /// Why it began anew the last time.
+    rescanned: Option<Rescan>,
     /// What the last marker asked for and had not been seen then.
     awaited: u64,
     relook: Relook,
@@ -151,6 +153,7 @@ impl Subscription {
             attempt: None,
             given_up: None,
             failures: 0,
+            rescanned: None,
             awaited: 0,
             relook: Relook::default(),
         }
@@ -187,6 +190,11 @@ impl Subscription {
         self.failures
     }
 
+    /// Why it began anew the last time; `None` if it never did.
+    pub fn rescanned(&self) -> Option<Rescan> {
+        self.rescanned
+    }
+
     /// How many attempts failed in a row.
     pub fn failures(&self) -> u32 {
         self.failures
@@ -207,6 +215,7 @@ impl Subscription {
         if let Some(attempt) = self.attempt.take() {
             self.given_up = Some(attempt);
         }
+        self.rescanned = Some(why);
         if why.is_failure() {
             self.failures = self.failures.saturating_add(1);
         }

@@ -83,7 +83,7 @@ impl ScanQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use logtide_model::message::GapFlag;
+    use logtide_model::message::{GapFlag, ScanReason};
     use logtide_model::{Compression, Incarnation, KeyRange, Region, RegionEpoch, RegionId, Task, TaskName};
     use std::sync::Arc;
     use std::thread;
@@ -106,6 +106,7 @@ mod tests {
             gap: GapFlag::default(),
             task: Arc::new(task),
             failures: 0,
+            reason: ScanReason::default(),
         }
     }
 

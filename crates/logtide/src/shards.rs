@@ -123,8 +123,7 @@ impl ShardWorker {
     fn pass_on(&self, event: ShardEvent, now: Instant) {
         match event {
             ShardEvent::Scan(request) => {
-                let reason = if request.failures == 0 { "leader-changed" } else { "retry" };
-                self.metrics.scan_reason.with_label_values(&[reason]).inc();
+                self.metrics.scan_reason.with_label_values(&[request.reason.as_str()]).inc();
                 let due = now + delay(&request);
                 let checkpoint = self.tasks.known_start_ts(&request.task, &request.region.range);
                 self.scans.push(request, due, checkpoint);

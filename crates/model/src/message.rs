@@ -114,6 +114,31 @@ pub struct ScanRequest {
     pub task: Arc<Task>,
     /// How many attempts failed before, for the backoff.
     pub failures: u32,
+    /// Why it is wanted.
+    pub reason: ScanReason,
+}
+
+/// Why a scan is wanted, in the words of TiKV's metric `tikv_log_backup_initial_scan_reason`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ScanReason {
+    /// The store began to lead the region, or leads it in another term.
+    #[default]
+    LeaderChanged,
+    /// The region's range changed.
+    RegionChanged,
+    /// What was seen before does not count any more: an attempt failed, a batch was dropped, a generation was lost.
+    Retry,
+}
+
+impl ScanReason {
+    /// The label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ScanReason::LeaderChanged => "leader-changed",
+            ScanReason::RegionChanged => "region-changed",
+            ScanReason::Retry => "retry",
+        }
+    }
 }
 
 /// From where a region has to be caught up.

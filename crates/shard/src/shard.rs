@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use logtide_checkpoint::{Phase, Rescan};
-use logtide_model::message::{Lead, ScanId, ScanRequest, ShardMessage};
+use logtide_model::message::{Lead, ScanId, ScanReason, ScanRequest, ShardMessage};
 use logtide_model::planted::Bug;
 use logtide_model::{Region, RegionChange, RegionId, Task, TaskName, Term};
 use logtide_temp_file::SpoolError;
@@ -250,6 +250,7 @@ impl Shard {
                     gap: region.gap.clone(),
                     task: work.task.clone(),
                     failures,
+                    reason: reason(subscription.rescanned()),
                 }));
             }
         }
@@ -315,6 +316,14 @@ fn leave(tasks: &mut BTreeMap<TaskName, TaskWork>, id: RegionId, follower: Follo
         work.marks.place(id, work.task.start_ts);
     }
     cancel(id, follower.task, follower.subscription.end(), out);
+}
+
+fn reason(why: Option<Rescan>) -> ScanReason {
+    match why {
+        None | Some(Rescan::Term) => ScanReason::LeaderChanged,
+        Some(Rescan::Range) => ScanReason::RegionChanged,
+        Some(_) => ScanReason::Retry,
+    }
 }
 
 fn cancel(region_id: RegionId, task: TaskName, attempt: Option<u64>, out: &mut Vec<ShardEvent>) {

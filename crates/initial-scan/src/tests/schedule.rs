@@ -19,6 +19,7 @@ fn request(region_id: RegionId, attempt: u64) -> ScanRequest {
         gap: GapFlag::default(),
         task: Arc::new(task),
         failures: 0,
+        reason: logtide_model::message::ScanReason::default(),
     }
 }
 

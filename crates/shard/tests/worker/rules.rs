@@ -1,7 +1,7 @@
 //! Each rule on its own.
 
 use logtide_format::EntryKind;
-use logtide_model::message::{ScanEvent, ShardMessage};
+use logtide_model::message::{ScanEvent, ScanReason, ShardMessage};
 use logtide_model::{Cf, HostError, Incarnation, Op, RegionChange, RegionEpoch, Ts};
 
 use crate::fixture::*;
@@ -328,4 +328,21 @@ fn a_task_that_stops_takes_its_spool_and_scans_with_it() {
     assert_eq!((fixture.scans.len(), fixture.shard.stats().pending), (0, 0));
     let part = fixture.seal("t", 2, 1000, &[]);
     assert!(part.spool.files.is_empty() && !part.lost, "every marker is answered");
+}
+
+/// TiKV's metric of initial scans tells these apart.
+#[test]
+fn a_scan_tells_why_it_is_wanted() {
+    let mut at = Fixture::new();
+    at.start_task(&task("t", &[("", "")]));
+    let first = region(1, 1, "a", "k");
+    at.lead(&first, 5);
+    assert_eq!(at.scans.pop().unwrap().reason, ScanReason::LeaderChanged);
+    at.lead(&first, 6);
+    let request = at.scans.pop().unwrap();
+    assert_eq!(request.reason, ScanReason::LeaderChanged, "another term");
+    at.scan_step(&request.id, ScanEvent::Failed(HostError::Unavailable("not now".to_owned())));
+    assert_eq!(at.scans.pop().unwrap().reason, ScanReason::Retry);
+    at.send(ShardMessage::RegionChanged(RegionChange::EpochChange { region: region(1, 2, "a", "z") }));
+    assert_eq!(at.scans.pop().unwrap().reason, ScanReason::RegionChanged);
 }
