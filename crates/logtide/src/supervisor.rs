@@ -89,29 +89,14 @@ impl TaskBoard {
                 return Vec::new();
             }
         };
-        if Bug::ReRegistrationWipes.is_planted() {
-            wanted.iter().for_each(|task| {
-                let task = Arc::new(task.clone());
-                node.observer.broadcast(|_| ShardMessage::StartTask(task.clone()));
-            });
-        }
+        register_again(node, &wanted);
         let pauses: BTreeMap<TaskName, Option<Paused>> =
             wanted.iter().map(|task| (task.name.clone(), pause_of(node, task))).collect();
         let known = |task: &Task| pauses.get(&task.name).copied().flatten();
         self.remember(&node.metrics, &pauses);
         let mut running = self.running.lock();
         running.retain(|_, task| !task.ended.is_raised());
-        for running in running.values() {
-            match wanted.iter().find(|task| **task == *running.task) {
-                // What is gone is published by nobody: there is nothing to flush for.
-                None => drop(running.commands.send(Command::Stop { flush: None })),
-                // What was observed is flushed before (I8); what comes then is caught up from the checkpoint.
-                Some(task) if matches!(known(task), Some(Paused::Yes { .. })) => {
-                    drop(running.commands.send(Command::Stop { flush: Some(LAST_FLUSH) }));
-                }
-                Some(_) => {}
-            }
-        }
+        running.values().for_each(|task| end_unwanted(task, &wanted, known));
         let mut begun = Vec::new();
         for task in wanted {
             if !running.contains_key(&task.name) && known(&task) == Some(Paused::No) {
@@ -122,6 +107,27 @@ impl TaskBoard {
         }
         begun
     }
+}
+
+/// What [`Bug::ReRegistrationWipes`] does.
+fn register_again(node: &Node, wanted: &[Task]) {
+    if Bug::ReRegistrationWipes.is_planted() {
+        for task in wanted.iter().cloned().map(Arc::new) {
+            node.observer.broadcast(|_| ShardMessage::StartTask(task.clone()));
+        }
+    }
+}
+
+/// Asks a task to end that is gone or paused.
+fn end_unwanted(running: &TaskHandle, wanted: &[Task], known: impl Fn(&Task) -> Option<Paused>) {
+    let flush = match wanted.iter().find(|task| **task == *running.task) {
+        // What is gone is published by nobody: there is nothing to flush for.
+        None => None,
+        // What was observed is flushed before (I8); what comes then is caught up from the checkpoint.
+        Some(task) if matches!(known(task), Some(Paused::Yes { .. })) => Some(LAST_FLUSH),
+        Some(_) => return,
+    };
+    drop(running.commands.send(Command::Stop { flush }));
 }
 
 /// Whether a task is paused.
