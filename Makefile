@@ -31,6 +31,8 @@ fmt:
 
 lint:
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
+	@# The fuzz runner is a workspace of its own: its lock file has to follow ours, or `make fuzz` stops at it.
+	$(CARGO) metadata --locked --format-version 1 --manifest-path fuzz/runner/Cargo.toml >/dev/null
 
 unit: ## every crate's tests, with a real S3 server (moto) for those of the storages
 	.ci/servers/run moto $(CARGO) test --locked --workspace --all-features
