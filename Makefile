@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/logtide/target
 CARGO ?= cargo
 BIN = $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build demo demo-quick test fmt lint unit docs bench test-storages fuzz build-sim sim sim-planted
+.PHONY: help setup build demo demo-quick demo-s3 test fmt lint unit docs bench test-storages fuzz build-sim sim sim-planted
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -23,6 +23,10 @@ demo: build ## back up a live cluster, break it, restore to the moment before, p
 
 demo-quick: build ## the same with less data, under a minute
 	@PATH="$(BIN):$$PATH" $(BIN)/demo --quick
+
+SERVER ?= moto
+demo-s3: build ## the quick demo against a real S3 server, SERVER=moto, ceph or s3s-fs
+	@PATH="$(BIN):$$PATH" .ci/servers/run $(SERVER) sh -c 'DEMO_STORAGE="$$LOGTIDE_TEST_STORAGE" $(BIN)/demo --quick'
 
 test: setup fmt lint unit docs ## everything that must be green: format, clippy, every crate's tests, docs
 

@@ -52,10 +52,11 @@ pub(crate) fn tell(settings: &Settings, dir: &Path) -> Result<bool, Failed> {
         "a bank with {} accounts is open (before the backup: the initial scan has to find it)",
         bank::ACCOUNTS
     ));
-    begin_backup(dir, &screen)?;
+    let storage = settings.storage_url(dir)?;
+    begin_backup(dir, &storage, &screen)?;
     let lived = live(settings, &nodes, &client, &source, &screen)?;
-    wait_for_checkpoint(dir, lived.t2, &screen)?;
-    let summary = restore(dir, lived.t1, &screen)?;
+    wait_for_checkpoint(dir, &storage, lived.t2, &screen)?;
+    let summary = restore(dir, &storage, lived.t1, &screen)?;
     let victims = accident::victims(&source.files);
     let bar = screen.stage("comparing the restored state with the source's at T1, key by key", source.bytes);
     let proof = prove(&client, &dir.join("restored"), lived.t1, &bar, victims)?;
@@ -64,7 +65,7 @@ pub(crate) fn tell(settings: &Settings, dir: &Path) -> Result<bool, Failed> {
     let peak = nodes.metric("logtide_memory_peak_bytes", false);
     let dropped = nodes.metric("logtide_dropped_batches", false);
     nodes.stop();
-    let stored = Stored::count(&dir.join("storage"))?;
+    let stored = Stored::count(&storage)?;
     let checks = checks(&proof, victims.len(), survivors, peak, stored);
     screen.calm();
     conclude(&screen, &checks, &proof, stored, &summary);
@@ -85,24 +86,12 @@ pub(crate) fn tell(settings: &Settings, dir: &Path) -> Result<bool, Failed> {
     Ok(checks.iter().all(|(_, good)| *good))
 }
 
-fn begin_backup(dir: &Path, screen: &Screen) -> Result<(), Failed> {
-    let storage = format!("local://{}", dir.join("storage").display());
-    std::fs::create_dir_all(dir.join("storage"))?;
+fn begin_backup(dir: &Path, storage: &str, screen: &Screen) -> Result<(), Failed> {
     let coordinator = dir.join("coordinator").display().to_string();
     // The heartbeats of the nodes have to be there: the command knows the cluster by them.
     let deadline = Instant::now() + Duration::from_secs(20);
-    let args = [
-        "log",
-        "start",
-        "--coordinator",
-        &coordinator,
-        "--task-name",
-        "demo",
-        "--storage",
-        &storage,
-        "--start-ts",
-        "0",
-    ];
+    let args =
+        ["log", "start", "--coordinator", &coordinator, "--task-name", "demo", "--storage", storage, "--start-ts", "0"];
     while !command::nodes_are_known(&coordinator)? {
         if Instant::now() > deadline {
             return Err("no node told the coordinator about itself".into());
@@ -110,8 +99,13 @@ fn begin_backup(dir: &Path, screen: &Screen) -> Result<(), Failed> {
         thread::sleep(Duration::from_millis(100));
     }
     command::run(&args)?;
-    screen.say(&format!("$ logtide {}", args.join(" ")));
+    screen.say(&shown(&args, storage));
     Ok(())
+}
+
+/// A command as it was run, but for the credentials.
+fn shown(args: &[&str], storage: &str) -> String {
+    format!("$ logtide {}", args.join(" ").replace(storage, &logtide_storage::redacted(storage)))
 }
 
 /// The bank works and the files come in under unrest; then T1, the accident, T2.
@@ -171,12 +165,11 @@ fn events(
     Ok((t1, t2))
 }
 
-fn wait_for_checkpoint(dir: &Path, t2: Ts, screen: &Screen) -> Result<(), Failed> {
+fn wait_for_checkpoint(dir: &Path, storage: &str, t2: Ts, screen: &Screen) -> Result<(), Failed> {
     screen.say("waiting until the checkpoint in the storage has passed T2");
-    let storage = format!("local://{}", dir.join("storage").display());
     let begun = Instant::now();
     loop {
-        let info = command::run(&["log", "metadata", "--storage", &storage])?;
+        let info = command::run(&["log", "metadata", "--storage", storage])?;
         let checkpoint = info["checkpoint"].as_u64().unwrap_or(0);
         if checkpoint >= t2.get() {
             screen.say(&format!("checkpoint {checkpoint} after {:.1} s", begun.elapsed().as_secs_f64()));
@@ -191,11 +184,10 @@ fn wait_for_checkpoint(dir: &Path, t2: Ts, screen: &Screen) -> Result<(), Failed
     }
 }
 
-fn restore(dir: &Path, t1: Ts, screen: &Screen) -> Result<Value, Failed> {
-    let storage = format!("local://{}", dir.join("storage").display());
+fn restore(dir: &Path, storage: &str, t1: Ts, screen: &Screen) -> Result<Value, Failed> {
     let (at, to) = (t1.to_string(), dir.join("restored").display().to_string());
-    let args = ["restore", "point", "--storage", &storage, "--restored-ts", &at, "--to", &to, "--memory", "256MiB"];
-    screen.say(&format!("$ logtide {}", args.join(" ")));
+    let args = ["restore", "point", "--storage", storage, "--restored-ts", &at, "--to", &to, "--memory", "256MiB"];
+    screen.say(&shown(&args, storage));
     let summary = command::run(&args)?;
     let rate = summary["mb_per_second"].as_f64().unwrap_or(0.0);
     screen.say(&format!("restored at {rate:.0} MB/s, from the storage alone"));

@@ -1,10 +1,13 @@
 //! Looks at cluster, backup and storage regularly and puts what it sees on the screen.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures::TryStreamExt;
+use object_store::ObjectMeta;
+
+use crate::Failed;
 use crate::nodes::Nodes;
 use crate::screen::{Screen, Vitals};
 
@@ -60,26 +63,24 @@ pub(crate) struct Stored {
 }
 
 impl Stored {
-    /// Counts the objects of a local storage.
-    pub(crate) fn count(dir: &Path) -> std::io::Result<Stored> {
-        let mut stored = Stored::default();
-        stored.add(dir)?;
-        Ok(stored)
+    /// Counts the objects of a storage.
+    pub(crate) fn count(url: &str) -> Result<Stored, Failed> {
+        let storage = logtide_storage::open(url)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let objects = storage.store.list(None);
+            let count = objects.try_fold(Stored::default(), async |stored, object| Ok(stored.and(&object)));
+            Ok(count.await?)
+        })
     }
 
-    fn add(&mut self, dir: &Path) -> std::io::Result<()> {
-        for entry in std::fs::read_dir(dir)? {
-            let path = entry?.path();
-            match path.extension().and_then(|e| e.to_str()) {
-                _ if path.is_dir() => self.add(&path)?,
-                Some("meta") => self.metadata += 1,
-                Some("log") => self.data += 1,
-                _ => continue,
-            }
-            if path.is_file() {
-                self.bytes += path.metadata()?.len();
-            }
+    fn and(mut self, object: &ObjectMeta) -> Stored {
+        match object.location.extension() {
+            Some("meta") => self.metadata += 1,
+            Some("log") => self.data += 1,
+            _ => return self,
         }
-        Ok(())
+        self.bytes += object.size;
+        self
     }
 }

@@ -49,6 +49,8 @@ pub(crate) enum LogCommand {
     Start(StartArgs),
     /// Show tasks: state, checkpoint, lag, stores.
     Status(StatusArgs),
+    /// Let every store flush what it has seen, now, and wait for it.
+    Flush(FlushArgs),
     /// Pause a log backup: every store flushes, then observes nothing more.
     Pause(PauseArgs),
     /// Let a paused log backup catch up and go on.
@@ -139,6 +141,19 @@ pub(crate) struct StatusArgs {
     /// Only this task. Default: all.
     #[arg(long, value_name = "NAME")]
     pub(crate) task_name: Option<String>,
+}
+
+/// `logtide log flush`.
+#[derive(Debug, Args)]
+pub(crate) struct FlushArgs {
+    #[command(flatten)]
+    pub(crate) coordinator: CoordinatorArgs,
+    /// Name of the task.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) task_name: String,
+    /// How long to wait for the stores.
+    #[arg(long, value_name = "TIME", default_value = "60s")]
+    pub(crate) timeout: humantime::Duration,
 }
 
 /// `logtide log pause`.

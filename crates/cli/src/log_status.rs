@@ -161,6 +161,10 @@ fn show_store(store: &StoreStatus, now: u64) {
         ByteSize(store.spool_bytes),
         if silent { " (silent)" } else { "" },
     ));
+    if let (Some(ms), Some(bound_by)) = (store.flush_interval_ms, &store.flush_bound_by) {
+        let interval = humantime::format_duration(std::time::Duration::from_millis(ms));
+        say(&format!("                    flushes every {interval} or sooner, by {bound_by}"));
+    }
     if let Some(trouble) = &store.degraded {
         say(&format!("                    [{}] {}", trouble.code, trouble.what));
     }

@@ -5,6 +5,7 @@ mod bars;
 mod coordinator;
 mod crypter;
 mod dump;
+mod log_flush;
 mod log_metadata;
 mod log_pause;
 mod log_resume;
@@ -34,6 +35,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     match &cli.command {
         Command::Log(LogCommand::Start(args)) => log_start::run(args, cli.json),
         Command::Log(LogCommand::Status(args)) => log_status::run(args, cli.json),
+        Command::Log(LogCommand::Flush(args)) => log_flush::run(args, cli.json),
         Command::Log(LogCommand::Pause(args)) => log_pause::run(args, cli.json),
         Command::Log(LogCommand::Resume(args)) => log_resume::run(args, cli.json),
         Command::Log(LogCommand::Stop(args)) => log_stop::run(args, cli.json),

@@ -41,6 +41,11 @@ pub struct StoreStatus {
     pub degraded: Option<Degraded>,
     /// What the storage cannot do, in a sentence, if something.
     pub storage_shortcoming: Option<String>,
+    /// Time between two flushes as it is now, without those by size and on demand.
+    pub flush_interval_ms: Option<u64>,
+    /// Which setting decides that: `max-flush-interval`, `rpo-target`, `max-objects-per-hour`, or `flush-time` if flushes
+    /// take too long for the `rpo-target`.
+    pub flush_bound_by: Option<String>,
 }
 
 /// A flush that is done.

@@ -69,6 +69,12 @@ impl Flusher {
         answer
     }
 
+    /// Changes the limits of [`FlushConfig`] that may change while it works: `file_size_limit` for generations that come,
+    /// `upload_concurrency` for requests that come (more places are found within 20 ms).
+    pub fn set_limits(&self, file_size_limit: u64, upload_concurrency: usize) {
+        self.core.uploader.set_limits(file_size_limit, upload_concurrency);
+    }
+
     /// Generations in flight.
     pub fn in_flight(&self) -> usize {
         self.core.lock().replies.len()

@@ -157,7 +157,7 @@ impl Core {
         let (objects, bytes) = (job.plan.data.len(), job.plan.data_bytes());
         self.tell(FlushEvent::Uploading { generation: number, objects, bytes });
         let stop = self.stop_of(number);
-        let at_once = self.uploader.config.upload_concurrency.max(1);
+        let at_once = self.uploader.at_once();
         let mut uploads = Vec::new();
         for object in &job.plan.data {
             uploads.push(self.store(object, ObjectKind::Log, &job.spools, &stop));
@@ -179,7 +179,7 @@ impl Core {
     ) -> Result<Job, Discarded> {
         let began = Instant::now();
         let publication = Arc::new(generation.take_publication());
-        let limit = self.uploader.config.file_size_limit;
+        let limit = self.uploader.file_size_limit();
         // Tens of thousands of blocks take a while.
         let planned = self.offload(move || (Plan::new(&generation, previous, limit), generation.spools));
         let (plan, spools) = match planned.await {

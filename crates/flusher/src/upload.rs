@@ -2,12 +2,14 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use logtide_model::MemoryBudget;
 use logtide_temp_file::SealedSpool;
 use object_store::path::Path;
 use object_store::{Error, MultipartUpload, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::debug;
 
@@ -76,15 +78,35 @@ pub(crate) struct Uploader {
     pub(crate) store: Arc<dyn ObjectStore>,
     pub(crate) config: FlushConfig,
     pub(crate) gate: Arc<Gate>,
-    slots: Arc<Semaphore>,
+    /// A place is a byte of it: what a limit that can change while it works is needed for.
+    slots: Arc<Gate>,
+    places: MemoryBudget,
+    file_size_limit: AtomicU64,
     pub(crate) pace: Arc<Pace>,
 }
 
 impl Uploader {
     pub(crate) fn new(store: Arc<dyn ObjectStore>, config: FlushConfig) -> Self {
-        let slots = Arc::new(Semaphore::new(config.upload_concurrency.max(1)));
-        let gate = Gate::new(config.upload_memory.clone());
-        Uploader { store, config, gate, slots, pace: Arc::default() }
+        let places = MemoryBudget::new(config.upload_concurrency.max(1));
+        let (slots, gate) = (Gate::new(places.clone()), Gate::new(config.upload_memory.clone()));
+        let file_size_limit = AtomicU64::new(config.file_size_limit);
+        Uploader { store, config, gate, slots, places, file_size_limit, pace: Arc::default() }
+    }
+
+    /// Changes them, for what is planned or sent from now on.
+    pub(crate) fn set_limits(&self, file_size_limit: u64, upload_concurrency: usize) {
+        self.file_size_limit.store(file_size_limit, Ordering::Relaxed);
+        self.places.set_limit(upload_concurrency.max(1));
+    }
+
+    /// Stored bytes after which a data object is closed.
+    pub(crate) fn file_size_limit(&self) -> u64 {
+        self.file_size_limit.load(Ordering::Relaxed)
+    }
+
+    /// Requests that upload data at once.
+    pub(crate) fn at_once(&self) -> usize {
+        self.places.limit()
     }
 
     /// One try. After success the object is durable, with exactly this content.
@@ -210,7 +232,7 @@ impl Uploader {
         let loading = async {
             let memory = if part.cost > 0 { Some(self.gate.acquire(part.cost).await) } else { None };
             let bytes = read(part, upload.spools.clone(), self.config.blocking).await?;
-            let slot = self.slots.clone().acquire_owned().await.map_err(|e| Failure::Again(e.to_string()))?;
+            let slot = self.slots.acquire(1).await;
             Ok((bytes.into_iter().collect(), Room { _slot: slot, _memory: memory }))
         };
         tokio::select! {
@@ -240,7 +262,7 @@ impl Uploader {
 
 /// The right to send a request, and the memory of its bytes.
 struct Room {
-    _slot: OwnedSemaphorePermit,
+    _slot: Held,
     _memory: Option<Held>,
 }
 

@@ -1,7 +1,7 @@
 //! The thread of the advancer: one store of the cluster is elected and moves the global checkpoints.
 
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use logtide_coordinator::{Advancer, AdvancerConfig, TaskTick};
 use logtide_model::Diagnose;
@@ -9,15 +9,11 @@ use tracing::{debug, info, warn};
 
 use crate::node::Node;
 
-/// The longest between two looks; with short flush intervals it is a fraction of those.
-const SLOWEST: Duration = Duration::from_secs(1);
-
 /// Starts it; it ends when the store goes down.
 pub(crate) fn start(node: &Node) -> std::io::Result<JoinHandle<()>> {
     let node = node.clone();
     let config = AdvancerConfig::new(node.host.store_id());
     let mut advancer = Advancer::new(node.tasks.store().clone(), node.host.clone(), config);
-    let pause = (node.config.max_flush_interval / 8).clamp(Duration::from_millis(20), SLOWEST);
     thread::Builder::new().name("logtide-advance".into()).spawn(move || {
         let mut elected = false;
         while !node.stop.is_raised() {
@@ -34,7 +30,7 @@ pub(crate) fn start(node: &Node) -> std::io::Result<JoinHandle<()>> {
                     debug!(%error, "the global checkpoints cannot be advanced now");
                 }
             }
-            thread::park_timeout(pause);
+            thread::park_timeout(node.config().look_interval());
         }
         if let Err(error) = advancer.resign() {
             debug!(%error, "the others wait for the lease of the advancer to expire");

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use arc_swap::ArcSwap;
 use crossbeam_channel::Receiver;
 use logtide_coordinator::{DirectoryStore, Store, Tasks};
 use logtide_flusher::Blocking;
 use logtide_initial_scan::{RateLimiter, Scanner, ThreadIo};
 use logtide_model::message::ShardMessage;
-use logtide_model::{Host, Kms, KmsError, KmsKey, MemoryBudget, Random};
+use logtide_model::{Host, Kms, KmsError, KmsKey, Random};
 use logtide_observer::{Observer, ObserverConfig};
 use logtide_shard::{Shard, ShardConfig};
 use logtide_storage::{Storage, StorageError};
@@ -17,15 +18,18 @@ use logtide_temp_file::TaskKeys;
 use prometheus::Registry;
 use tokio::runtime::{Handle, Runtime};
 
+use crate::budgets::Budgets;
 use crate::encryption::Encryption;
 use crate::executor::Executor;
 use crate::flushing::{Flushing, Opener};
 use crate::metrics::Metrics;
 use crate::node::{Node, StopFlag};
+use crate::online::Online;
 use crate::scan_queue::ScanQueue;
+use crate::scanners::Scanners;
 use crate::shards::ShardWorker;
 use crate::stepped::Stepped;
-use crate::{Config, StartError, advance, heartbeat, scanners, supervisor};
+use crate::{Config, StartError, advance, heartbeat, supervisor};
 
 /// Bytes of records in a batch of an initial scan.
 const SCAN_BATCH: usize = 512 << 10;
@@ -44,42 +48,6 @@ pub struct Builder {
 enum Coordinator {
     Directory(PathBuf),
     Store(Arc<dyn Store>),
-}
-
-/// The accounted memory of a store, by what it is for.
-#[derive(Clone)]
-pub(crate) struct Budgets {
-    pub(crate) events: MemoryBudget,
-    pub(crate) spool: MemoryBudget,
-    pub(crate) locks: MemoryBudget,
-    pub(crate) scan: MemoryBudget,
-    pub(crate) upload: MemoryBudget,
-}
-
-impl Budgets {
-    fn new(config: &Config) -> Self {
-        let bytes = |size: bytesize::ByteSize| usize::try_from(size.as_u64()).unwrap_or(usize::MAX);
-        let budget = |size| MemoryBudget::new(bytes(size));
-        let observing = budget(config.memory_quota);
-        Budgets {
-            events: observing.within(bytes(config.pending_memory_quota)),
-            spool: budget(config.temp_file_memory_quota),
-            locks: observing.within(bytes(config.lock_memory_quota)),
-            scan: observing.within(bytes(config.initial_scan_pending_memory_quota)),
-            upload: budget(config.upload_memory_quota),
-        }
-    }
-
-    /// With the names that metrics have for them.
-    pub(crate) fn named(&self) -> [(&'static str, &MemoryBudget); 5] {
-        [
-            ("events", &self.events),
-            ("spool", &self.spool),
-            ("locks", &self.locks),
-            ("scan", &self.scan),
-            ("upload", &self.upload),
-        ]
-    }
 }
 
 impl Builder {
@@ -180,21 +148,22 @@ impl Builder {
             observer,
             tasks: Arc::new(Tasks::new(store)),
             shards: Arc::default(),
-            config: Arc::new(self.config),
+            settings: Arc::new(ArcSwap::from_pointee(self.config)),
             metrics,
             boot: Arc::default(),
             interest: Arc::default(),
             closing: StopFlag::default(),
             stop: StopFlag::default(),
         };
-        if node.config.enable {
+        let config = node.config();
+        if config.enable {
             node.metrics.enabled.inc();
         }
-        let scans = Arc::new(ScanQueue::new(node.config.initial_scan_concurrency));
+        let scans = Arc::new(ScanQueue::new(config.initial_scan_concurrency));
         let keys = self.encryption.tasks.clone();
         let workers =
             queues.into_iter().enumerate().map(|(n, queue)| worker(&node, &budgets, &scans, &keys, (n, queue)));
-        let limiter = RateLimiter::new(node.config.initial_scan_rate_limit.as_u64()).counting(Arc::new(ThreadIo));
+        let limiter = RateLimiter::new(config.initial_scan_rate_limit.as_u64()).counting(Arc::new(ThreadIo));
         let scanner = Scanner { limiter, memory: budgets.scan.clone(), batch_bytes: SCAN_BATCH };
         let (memory, opener, encryption) = (budgets.upload.clone(), self.opener, self.encryption);
         let flushing = Flushing { runtime, memory, blocking, opener, encryption };
@@ -219,12 +188,13 @@ fn worker(
     keys: &TaskKeys,
     (number, queue): (usize, Receiver<ShardMessage>),
 ) -> ShardWorker {
+    let config = node.config();
     let config = ShardConfig {
         shard: number,
-        spool_dir: node.config.temp_path.clone(),
+        spool_dir: config.temp_path.clone(),
         spool_memory: budgets.spool.clone(),
         keys: keys.clone(),
-        block_size: usize::try_from(node.config.block_size.as_u64()).unwrap_or(usize::MAX),
+        block_size: usize::try_from(config.block_size.as_u64()).unwrap_or(usize::MAX),
         lock_memory: budgets.locks.clone(),
     };
     ShardWorker {
@@ -245,9 +215,10 @@ fn launch(parts: Parts, runtime: Runtime) -> Result<Executor, StartError> {
     for worker in workers {
         threads.push(worker.start(node.stop.clone())?);
     }
-    threads.extend(scanners::start(&node, &scanner, &scans)?);
+    let scanners = Scanners::start(&node, &scanner, &scans)?;
     let supervisor = supervisor::start(&node, flushing)?;
     threads.push(advance::start(&node)?);
-    threads.push(heartbeat::start(&node, budgets, scans.clone(), supervisor.board())?);
-    Ok(Executor { node, scans, threads, supervisor: Some(supervisor), runtime: Some(runtime) })
+    threads.push(heartbeat::start(&node, budgets.clone(), scans.clone(), supervisor.board())?);
+    let online = Online { settings: node.settings.clone(), budgets, scans, limiter: scanner.limiter };
+    Ok(Executor { node, online, scanners, threads, supervisor: Some(supervisor), runtime: Some(runtime) })
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use logtide_coordinator::Tasks;
 use logtide_flusher::Blocking;
 use logtide_model::{StoreId, Task, Ts};
@@ -11,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::task::{JoinError, JoinHandle};
 use tracing::warn;
 
+use crate::Config;
 use crate::metrics::Metrics;
 use crate::node::Node;
 
@@ -28,7 +30,7 @@ pub(crate) struct CheckpointObject {
     store_id: StoreId,
     writer: CheckpointWriter,
     blocking: Blocking,
-    pause: Duration,
+    settings: Arc<ArcSwap<Config>>,
 }
 
 impl CheckpointObject {
@@ -36,8 +38,8 @@ impl CheckpointObject {
         let store_id = node.host.store_id();
         let writer = CheckpointWriter::new(storage, store_id);
         let (tasks, metrics) = (node.tasks.clone(), node.metrics.clone());
-        let pause = (node.config.max_flush_interval / 8).clamp(Duration::from_millis(20), SLOWEST);
-        Arc::new(CheckpointObject { tasks, metrics, task, store_id, writer, blocking, pause })
+        let settings = node.settings.clone();
+        Arc::new(CheckpointObject { tasks, metrics, task, store_id, writer, blocking, settings })
     }
 
     /// Keeps it up, until aborted.
@@ -47,7 +49,7 @@ impl CheckpointObject {
             let mut written = Ts::ZERO;
             loop {
                 written = object.bring_up(written).await;
-                tokio::time::sleep(object.pause).await;
+                tokio::time::sleep(object.pause()).await;
             }
         })
     }
@@ -60,7 +62,7 @@ impl CheckpointObject {
             let last_word = async {
                 let mut written = object.bring_up(Ts::ZERO).await;
                 while written < stated {
-                    tokio::time::sleep(object.pause / 10).await;
+                    tokio::time::sleep(object.pause() / 10).await;
                     written = object.bring_up(written).await;
                 }
             };
@@ -89,6 +91,10 @@ impl CheckpointObject {
                 written
             }
         }
+    }
+
+    fn pause(&self) -> Duration {
+        self.settings.load().look_interval().min(SLOWEST)
     }
 
     async fn offload<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {

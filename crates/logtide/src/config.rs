@@ -7,7 +7,10 @@ use bytesize::ByteSize;
 use logtide_temp_file::SpoolConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::StartError;
+use crate::ConfigError;
+
+/// The longest between two looks.
+const SLOWEST_LOOK: Duration = Duration::from_secs(1);
 
 /// Configuration of the log backup of one store: by TOML, or by setting fields of [`Config::default`].
 ///
@@ -19,9 +22,19 @@ pub struct Config {
     pub enable: bool,
     /// Shards: threads that own regions and write the spool. Default: half the cores, 1 to 8. Range: 1 to 64.
     pub num_threads: usize,
-    /// How often a task is flushed; the checkpoint lags by about as much. Default: 3 min. Minimum: 100 ms.
+    /// How often a task is flushed; the checkpoint lags by about as much. Without meaning if there is an `rpo-target`.
+    /// Default: 3 min. Minimum: 100 ms.
     #[serde(with = "humantime_serde")]
     pub max_flush_interval: Duration,
+    /// How far the checkpoint may lag behind: the interval follows it, shorter by what a flush takes. Default: none.
+    /// Minimum: 100 ms.
+    #[serde(with = "humantime_serde", skip_serializing_if = "Option::is_none")]
+    pub rpo_target: Option<Duration>,
+    /// Objects that a task may add to its storage in an hour, on this store; the interval is longer where they would be
+    /// more. It wins over `rpo-target` and `max-flush-interval`, and the status says so; flushes by size and on demand
+    /// are not held back, but count. Default: no limit. Minimum: 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_objects_per_hour: Option<u64>,
     /// The longest that a seal waits for the confirmation of leaderships. Default: 5 s.
     #[serde(with = "humantime_serde")]
     pub confirm_timeout: Duration,
@@ -64,6 +77,8 @@ impl Default for Config {
             enable: true,
             num_threads: (cores / 2).clamp(1, 8),
             max_flush_interval: Duration::from_secs(180),
+            rpo_target: None,
+            max_objects_per_hour: None,
             confirm_timeout: Duration::from_secs(5),
             file_size_limit: ByteSize::mib(256),
             temp_path: PathBuf::from("log-backup-temp"),
@@ -86,9 +101,9 @@ impl Config {
     /// Reads TOML: the keys of the `[log-backup]` table, without the table.
     ///
     /// # Errors
-    /// [`StartError::Config`] that names the key.
-    pub fn from_toml(text: &str) -> Result<Self, StartError> {
-        let config: Config = toml::from_str(text).map_err(|e| StartError::Config(e.to_string()))?;
+    /// [`ConfigError::Invalid`] that names the key.
+    pub fn from_toml(text: &str) -> Result<Self, ConfigError> {
+        let config: Config = toml::from_str(text).map_err(|e| ConfigError::Invalid(e.to_string()))?;
         config.validate()?;
         Ok(config)
     }
@@ -96,9 +111,9 @@ impl Config {
     /// Reads a TOML file.
     ///
     /// # Errors
-    /// [`StartError::Config`] that names the file and the key.
-    pub fn from_file(path: &Path) -> Result<Self, StartError> {
-        let named = |e: String| StartError::Config(format!("{}: {e}", path.display()));
+    /// [`ConfigError::Invalid`] that names the file and the key.
+    pub fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let named = |e: String| ConfigError::Invalid(format!("{}: {e}", path.display()));
         let text = std::fs::read_to_string(path).map_err(|e| named(e.to_string()))?;
         Config::from_toml(&text).map_err(|e| named(e.to_string()))
     }
@@ -106,8 +121,8 @@ impl Config {
     /// Checks the bounds that the fields document.
     ///
     /// # Errors
-    /// [`StartError::Config`] that names the key, its value and the bound.
-    pub fn validate(&self) -> Result<(), StartError> {
+    /// [`ConfigError::Invalid`] that names the key, its value and the bound.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         at_least("file-size-limit", self.file_size_limit, ByteSize::mib(1))?;
         at_least("temp-file-memory-quota", self.temp_file_memory_quota, ByteSize::mib(4))?;
         at_least("block-size", self.block_size, ByteSize::kib(4))?;
@@ -122,23 +137,56 @@ impl Config {
         within("upload-concurrency", self.upload_concurrency)?;
         within("generations-in-flight", self.generations_in_flight)?;
         if self.block_size > ByteSize::mib(16) {
-            return Err(StartError::Config(format!("block-size is {}: at most 16 MiB", self.block_size)));
+            return Err(ConfigError::Invalid(format!("block-size is {}: at most 16 MiB", self.block_size)));
         }
-        if self.max_flush_interval < Duration::from_millis(100) {
-            let given = self.max_flush_interval;
-            return Err(StartError::Config(format!("max-flush-interval is {given:?}: at least 100ms")));
+        let intervals = [("max-flush-interval", Some(self.max_flush_interval)), ("rpo-target", self.rpo_target)];
+        for (key, given) in intervals {
+            if let Some(given) = given.filter(|given| *given < Duration::from_millis(100)) {
+                return Err(ConfigError::Invalid(format!("{key} is {given:?}: at least 100ms")));
+            }
+        }
+        if self.max_objects_per_hour == Some(0) {
+            return Err(ConfigError::Invalid("max-objects-per-hour is 0: at least 1".to_owned()));
         }
         Ok(())
     }
+
+    /// How far the checkpoint is meant to lag behind at most, as far as flushing decides it.
+    pub(crate) fn wanted_lag(&self) -> Duration {
+        self.rpo_target.unwrap_or(self.max_flush_interval)
+    }
+
+    /// How often to look whether there is something to advance or to write: a fraction of the lag.
+    pub(crate) fn look_interval(&self) -> Duration {
+        (self.wanted_lag() / 8).clamp(Duration::from_millis(20), SLOWEST_LOOK)
+    }
+
+    /// Checks that `next` differs from this only in what can change while the store runs.
+    ///
+    /// # Errors
+    /// [`ConfigError::Fixed`] that names the first other key.
+    pub(crate) fn check_change(&self, next: &Config) -> Result<(), ConfigError> {
+        fixed("enable", &self.enable, &next.enable)?;
+        fixed("num-threads", &self.num_threads, &next.num_threads)?;
+        fixed("temp-path", &self.temp_path, &next.temp_path)?;
+        fixed("block-size", &self.block_size, &next.block_size)
+    }
 }
 
-fn at_least(key: &str, given: ByteSize, least: ByteSize) -> Result<(), StartError> {
-    if given >= least { Ok(()) } else { Err(StartError::Config(format!("{key} is {given}: at least {least}"))) }
+fn fixed<T: PartialEq + std::fmt::Debug>(key: &'static str, now: &T, wanted: &T) -> Result<(), ConfigError> {
+    if now == wanted {
+        return Ok(());
+    }
+    Err(ConfigError::Fixed { key, now: format!("{now:?}"), wanted: format!("{wanted:?}") })
 }
 
-fn within(key: &str, given: usize) -> Result<(), StartError> {
+fn at_least(key: &str, given: ByteSize, least: ByteSize) -> Result<(), ConfigError> {
+    if given >= least { Ok(()) } else { Err(ConfigError::Invalid(format!("{key} is {given}: at least {least}"))) }
+}
+
+fn within(key: &str, given: usize) -> Result<(), ConfigError> {
     let good = (1..=64).contains(&given);
-    if good { Ok(()) } else { Err(StartError::Config(format!("{key} is {given}: 1 to 64"))) }
+    if good { Ok(()) } else { Err(ConfigError::Invalid(format!("{key} is {given}: 1 to 64"))) }
 }
 
 #[cfg(test)]
@@ -161,6 +209,8 @@ mod tests {
             ("num-threads = 0", "num-threads"),
             ("block-size = \"17MiB\"", "block-size"),
             ("upload-memory-quota = \"1MiB\"", "upload-memory-quota"),
+            ("rpo-target = \"99ms\"", "rpo-target"),
+            ("max-objects-per-hour = 0", "max-objects-per-hour"),
         ] {
             let error = Config::from_toml(toml).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");
@@ -172,5 +222,8 @@ mod tests {
         let config = Config::default();
         config.validate().unwrap();
         assert_eq!(Config::from_toml(&toml::to_string(&config).unwrap()).unwrap(), config);
+        let (rpo_target, max_objects_per_hour) = (Some(Duration::from_secs(20)), Some(100));
+        let targets = Config { rpo_target, max_objects_per_hour, ..config };
+        assert_eq!(Config::from_toml(&toml::to_string(&targets).unwrap()).unwrap(), targets);
     }
 }

@@ -3,13 +3,51 @@
 use logtide_model::{Class, Diagnose, ErrorCode};
 use thiserror::Error;
 
-/// Why [`crate::Builder::start`] (or reading a configuration) failed.
+/// What is wrong with a configuration. Nothing of it is in force.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A setting is wrong; the message names it, its value and the bound.
+    #[error("configuration: {0}")]
+    Invalid(String),
+    /// A setting cannot change while the store runs.
+    #[error("configuration: {key} cannot change while the store runs: it is {now}, and {wanted} is asked for")]
+    Fixed {
+        /// The key.
+        key: &'static str,
+        /// What is in force.
+        now: String,
+        /// What was asked for.
+        wanted: String,
+    },
+}
+
+impl Diagnose for ConfigError {
+    fn code(&self) -> ErrorCode {
+        ErrorCode::Config
+    }
+
+    fn class(&self) -> Class {
+        Class::Fatal
+    }
+
+    fn remedy(&self) -> String {
+        match self {
+            ConfigError::Invalid(_) => {
+                "correct the setting; every key and its bounds are documented at logtide::Config".into()
+            }
+            ConfigError::Fixed { .. } => "leave it as it is, or start the store anew with it".into(),
+        }
+    }
+}
+
+/// Why [`crate::Builder::start`] failed.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// A setting is wrong; the message names it, its value and the bound.
-    #[error("configuration: {0}")]
-    Config(String),
+    /// A setting is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The directory of the spool cannot be used.
     #[error("spool directory {path}: {cause}")]
     Spool {
@@ -47,9 +85,7 @@ impl Diagnose for StartError {
 
     fn remedy(&self) -> String {
         match self {
-            StartError::Config(_) => {
-                "correct the setting; every key and its bounds are documented at logtide::Config".into()
-            }
+            StartError::Config(error) => error.remedy(),
             StartError::Spool { .. } => "set temp-path to a directory that this process can write".into(),
             StartError::Coordinator(_) => "check that the coordinator's directory exists and can be written".into(),
             StartError::Metrics(_) => {

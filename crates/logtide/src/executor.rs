@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use logtide_model::{RaftObserver, TaskName};
 use tokio::runtime::Runtime;
 use tracing::{info, warn};
 
 use crate::node::Node;
-use crate::scan_queue::ScanQueue;
+use crate::online::Online;
+use crate::scanners::Scanners;
 use crate::supervisor::Supervisor;
+use crate::{Config, ConfigError};
 
 /// How long the runtime may take to end.
 const RUNTIME_END: Duration = Duration::from_secs(5);
@@ -19,7 +21,8 @@ const RUNTIME_END: Duration = Duration::from_secs(5);
 /// after the next start); [`shutdown`](Self::shutdown) flushes first.
 pub struct Executor {
     pub(crate) node: Node,
-    pub(crate) scans: Arc<ScanQueue>,
+    pub(crate) online: Online,
+    pub(crate) scanners: Scanners,
     pub(crate) threads: Vec<JoinHandle<()>>,
     pub(crate) supervisor: Option<Supervisor>,
     pub(crate) runtime: Option<Runtime>,
@@ -42,6 +45,24 @@ impl Executor {
         }
     }
 
+    /// The configuration that is in force.
+    pub fn config(&self) -> Config {
+        (*self.node.config()).clone()
+    }
+
+    /// Changes the configuration while the store runs: at once for intervals, rates and the number of scans and uploads;
+    /// limits of memory and sizes for what comes. `enable`, `num-threads`, `temp-path` and `block-size` cannot change.
+    ///
+    /// # Errors
+    /// [`ConfigError`]; then nothing has changed.
+    pub fn configure(&self, config: Config) -> Result<(), ConfigError> {
+        let scans = config.initial_scan_concurrency;
+        self.online.change(config, Instant::now())?;
+        // With fewer threads than turns all goes on, slower.
+        self.scanners.grow(scans).unwrap_or_else(|error| warn!(%error, "a scanner's thread could not be started"));
+        Ok(())
+    }
+
     /// Ends log backup: flushes every task, then ends the threads. Call it while the host still answers, and before the
     /// raft store is stopped.
     pub fn shutdown(mut self) {
@@ -56,8 +77,8 @@ impl Executor {
     fn end(&mut self) {
         self.node.closing.raise();
         self.node.stop.raise();
-        self.scans.close();
-        for thread in self.threads.drain(..) {
+        let scanners = self.scanners.close();
+        for thread in scanners.into_iter().chain(self.threads.drain(..)) {
             if thread.join().is_err() {
                 warn!("a thread of log backup panicked");
             }

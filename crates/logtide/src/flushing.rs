@@ -81,8 +81,8 @@ impl Flushing {
     /// A flusher for one boot epoch of the task.
     pub(crate) fn flusher(&self, node: &Node, opened: &Opened, progress: &Arc<TaskProgress>) -> Flusher {
         let config = FlushConfig {
-            file_size_limit: node.config.file_size_limit.as_u64(),
-            upload_concurrency: node.config.upload_concurrency,
+            file_size_limit: node.config().file_size_limit.as_u64(),
+            upload_concurrency: node.config().upload_concurrency,
             upload_memory: self.memory.clone(),
             create_if_absent: opened.capabilities.create_if_absent,
             judge,

@@ -8,7 +8,7 @@ use logtide_coordinator::{Degraded, LastFlush, NodeRecord, StoreStatus};
 use logtide_model::Task;
 use tracing::debug;
 
-use crate::builder::Budgets;
+use crate::budgets::Budgets;
 use crate::node::Node;
 use crate::progress::{Snapshot, TaskProgress};
 use crate::scan_queue::ScanQueue;
@@ -108,7 +108,7 @@ impl Heartbeat {
     }
 
     fn status(&self, task: &Task, progress: &TaskProgress, boot: u64) -> StoreStatus {
-        let Snapshot { checkpoint, last_flush, objects, bytes, trouble, shortcoming, .. } = progress.snapshot();
+        let Snapshot { checkpoint, last_flush, objects, bytes, trouble, shortcoming, beat, .. } = progress.snapshot();
         let shards = self.node.shards.stats();
         StoreStatus {
             store_id: self.node.host.store_id(),
@@ -133,6 +133,8 @@ impl Heartbeat {
                 next_try_ms: None,
             }),
             storage_shortcoming: shortcoming.map(str::to_owned),
+            flush_interval_ms: beat.map(|beat| beat.interval.as_millis() as u64),
+            flush_bound_by: beat.map(|beat| beat.bound_by.as_str().to_owned()),
         }
     }
 }

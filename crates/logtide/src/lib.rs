@@ -9,17 +9,20 @@
 
 mod advance;
 mod boot;
+mod budgets;
 mod builder;
 mod checkpoint_object;
 mod config;
 mod encryption;
 mod error;
 mod executor;
+mod flush_requests;
 mod flushing;
 mod heartbeat;
 mod interest;
 mod metrics;
 mod node;
+mod online;
 mod progress;
 mod runner;
 mod scan_queue;
@@ -32,7 +35,7 @@ mod task_thread;
 
 pub use builder::Builder;
 pub use config::Config;
-pub use error::StartError;
+pub use error::{ConfigError, StartError};
 pub use executor::Executor;
 pub use logtide_model::{self as model, Host, RaftObserver};
 pub use stepped::Stepped;

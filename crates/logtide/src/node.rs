@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use logtide_coordinator::Tasks;
 use logtide_model::Host;
 use logtide_observer::Observer;
@@ -24,8 +25,8 @@ pub(crate) struct Node {
     pub(crate) tasks: Arc<Tasks>,
     /// What the shards last said of themselves.
     pub(crate) shards: Arc<ShardBoard>,
-    /// The settings.
-    pub(crate) config: Arc<Config>,
+    /// The settings, as they are now.
+    pub(crate) settings: Arc<ArcSwap<Config>>,
     /// The metrics.
     pub(crate) metrics: Metrics,
     /// The boot epoch of this process.
@@ -36,6 +37,13 @@ pub(crate) struct Node {
     pub(crate) closing: StopFlag,
     /// Raised when the store goes down.
     pub(crate) stop: StopFlag,
+}
+
+impl Node {
+    /// The settings as they are now: they may change while the store runs.
+    pub(crate) fn config(&self) -> Arc<Config> {
+        self.settings.load_full()
+    }
 }
 
 /// Raised once, for good.

@@ -7,6 +7,7 @@ use logtide_flusher::Flushed;
 use logtide_model::{TaskName, Ts};
 use parking_lot::Mutex;
 
+use crate::runner::Beat;
 use crate::shards::ShardBoard;
 
 /// Shared by the runner, the flusher's events and the heartbeat.
@@ -33,6 +34,8 @@ pub(crate) struct Snapshot {
     pub(crate) trouble: Option<(String, String, SystemTime)>,
     /// What the storage cannot do, if something.
     pub(crate) shortcoming: Option<&'static str>,
+    /// How often it is flushed, and what decides that.
+    pub(crate) beat: Option<Beat>,
 }
 
 /// A flush that is done.
@@ -79,6 +82,11 @@ impl TaskProgress {
         let mut state = self.state.lock();
         let since = state.trouble.take().map_or_else(SystemTime::now, |(_, _, since)| since);
         state.trouble = Some((code.to_owned(), what, since));
+    }
+
+    /// How often it is flushed from now on.
+    pub(crate) fn flushes_by(&self, beat: Beat) {
+        self.state.lock().beat = Some(beat);
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {

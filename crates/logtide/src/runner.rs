@@ -2,10 +2,10 @@
 //! markers, and hands the sealed generation to the flusher. It does not own: what is appended (shards), what is uploaded
 //! and published (flusher), threads and clocks (whoever polls it).
 
+mod rhythm;
 mod sealing;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,15 +17,18 @@ use logtide_shard::SealedShard;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
+use crate::Config;
 use crate::node::Node;
 use crate::progress::TaskProgress;
+pub(crate) use rhythm::Beat;
+use rhythm::Rhythm;
 use sealing::Sealing;
 
-/// How soon a seal that failed is tried again, at the latest.
-const RETRY: Duration = Duration::from_secs(1);
+/// The generation that was published, or why it was not.
+pub(crate) type Published = Result<u64, String>;
 
-/// Told when the generation that was asked for is published, or why it is not.
-pub(crate) type FlushAnswer = Sender<Result<(), String>>;
+/// Told when the generation that was asked for is published, or certain not to be.
+pub(crate) type FlushAnswer = Sender<Published>;
 
 /// What a runner can be asked.
 pub(crate) enum Command {
@@ -56,6 +59,9 @@ struct InFlight {
     generation: u64,
     answer: oneshot::Receiver<Result<Flushed, FlushError>>,
     asked: Vec<FlushAnswer>,
+    sealed_at: Instant,
+    /// The objects that the rhythm took it for.
+    taken_for: f64,
 }
 
 /// The end that was asked for.
@@ -74,7 +80,9 @@ pub(crate) struct Runner {
     progress: Arc<TaskProgress>,
     generation: u64,
     last_flush_ts: Ts,
-    next_flush: Instant,
+    /// The settings that are in force here.
+    config: Arc<Config>,
+    rhythm: Rhythm,
     asked: Vec<FlushAnswer>,
     sealing: Option<Sealing>,
     in_flight: VecDeque<InFlight>,
@@ -91,7 +99,8 @@ impl Runner {
         progress: Arc<TaskProgress>,
         now: Instant,
     ) -> Self {
-        let mut runner = Runner {
+        let (config, rhythm) = (node.config(), Rhythm::new(node.host.store_id(), now));
+        Runner {
             node,
             task,
             flusher,
@@ -99,15 +108,14 @@ impl Runner {
             progress,
             generation: 0,
             last_flush_ts: Ts::ZERO,
-            next_flush: now,
+            config,
+            rhythm,
             asked: Vec::new(),
             sealing: None,
             in_flight: VecDeque::new(),
             closing: None,
             ended: None,
-        };
-        runner.next_flush = now + runner.interval();
-        runner
+        }
     }
 
     /// The boot epoch that it publishes in.
@@ -120,13 +128,13 @@ impl Runner {
         match command {
             Command::Flush(answer) => {
                 self.asked.push(answer);
-                self.next_flush = now;
+                self.rhythm.hurry();
             }
             Command::Stop { .. } if self.closing.is_some() => {}
             Command::Stop { flush } => {
                 let until = now + flush.unwrap_or_default();
                 self.closing = Some(Closing { to_seal: flush.is_some(), until });
-                self.next_flush = now;
+                self.rhythm.hurry();
             }
         }
     }
@@ -142,7 +150,8 @@ impl Runner {
 
     /// Does what is due. Once it says how it ended, it is over.
     pub(crate) fn poll(&mut self, now: Instant) -> Option<Ended> {
-        if let Some(ended) = self.reap() {
+        self.follow_settings();
+        if let Some(ended) = self.reap(now) {
             self.ended.get_or_insert(ended);
         }
         if let Some(sealing) = self.sealing.take_if(|sealing| sealing.is_complete()) {
@@ -175,7 +184,7 @@ impl Runner {
             return Some(Ended::Stopped);
         }
         if closing.to_seal {
-            if now >= self.next_flush {
+            if self.rhythm.is_due(now, &self.config) {
                 self.try_seal(now);
             }
             return None;
@@ -183,37 +192,37 @@ impl Runner {
         self.in_flight.is_empty().then_some(Ended::Stopped)
     }
 
+    /// Settings may change while it works.
+    fn follow_settings(&mut self) {
+        let config = self.node.config();
+        if !Arc::ptr_eq(&config, &self.config) {
+            self.flusher.set_limits(config.file_size_limit.as_u64(), config.upload_concurrency);
+            self.config = config;
+            self.show_beat();
+        }
+    }
+
     fn is_due(&self, now: Instant) -> bool {
-        let config = &self.node.config;
-        let room = self.in_flight.len() < config.generations_in_flight;
-        room && (now >= self.next_flush || self.progress.open_bytes() >= config.file_size_limit.as_u64())
+        let room = self.in_flight.len() < self.config.generations_in_flight;
+        let is_full = || self.progress.open_bytes() >= self.config.file_size_limit.as_u64();
+        room && (self.rhythm.is_due(now, &self.config) || is_full())
     }
 
     /// Seals; what fails is tried again soon.
     fn try_seal(&mut self, now: Instant) {
-        match self.seal(now) {
-            Ok(()) => self.next_flush = now + self.interval(),
-            Err(error) => {
-                self.next_flush = now + RETRY.min(self.node.config.max_flush_interval);
-                self.node.metrics.errors.with_label_values(&[error.code().as_str()]).inc();
-                self.progress.degraded(error.code().as_str(), format!("cannot seal: {error}"));
-                debug!(task = %self.task.name, %error, "cannot seal now");
-            }
+        if let Err(error) = self.seal(now) {
+            self.rhythm.failed(now, &self.config);
+            self.node.metrics.errors.with_label_values(&[error.code().as_str()]).inc();
+            self.progress.degraded(error.code().as_str(), format!("cannot seal: {error}"));
+            debug!(task = %self.task.name, %error, "cannot seal now");
         }
-    }
-
-    /// The interval, up to an eighth shorter: stores that began together do not flush together for ever.
-    fn interval(&self) -> Duration {
-        let interval = self.node.config.max_flush_interval;
-        let hasher = BuildHasherDefault::<DefaultHasher>::default();
-        let jitter = hasher.hash_one((self.node.host.store_id(), self.generation)) % 1024;
-        interval - interval / 8 * jitter as u32 / 1024
     }
 
     fn seal(&mut self, now: Instant) -> Result<(), HostError> {
         let mut sealing = Sealing::begin(&self.node, &self.task, self.generation + 1, now)?;
         sealing.asked = std::mem::take(&mut self.asked);
         self.generation += 1;
+        sealing.taken_for = self.rhythm.sealed(self.generation, now, &self.config);
         self.sealing = Some(sealing);
         if let Some(closing) = &mut self.closing {
             closing.to_seal = false;
@@ -224,12 +233,13 @@ impl Runner {
     fn submit(&mut self, mut sealing: Sealing) {
         self.last_flush_ts = sealing.barrier.max(self.last_flush_ts.next());
         let asked = std::mem::take(&mut sealing.asked);
+        let (sealed_at, taken_for) = (sealing.begun_at, sealing.taken_for);
         let sealed = self.assemble(sealing);
         let checkpoint = sealed.facts.iter().map(|fact| fact.checkpoint).min();
         self.progress.sealed(sealed.facts.len(), checkpoint);
         let generation = sealed.generation;
         let answer = self.flusher.submit(sealed);
-        self.in_flight.push_back(InFlight { generation, answer, asked });
+        self.in_flight.push_back(InFlight { generation, answer, asked, sealed_at, taken_for });
         self.show_in_flight();
     }
 
@@ -270,7 +280,7 @@ impl Runner {
     }
 
     /// Takes back generations that are done, in order.
-    fn reap(&mut self) -> Option<Ended> {
+    fn reap(&mut self, now: Instant) -> Option<Ended> {
         loop {
             let oldest = self.in_flight.front_mut()?;
             let result = match oldest.answer.try_recv() {
@@ -280,19 +290,21 @@ impl Runner {
             };
             let done = self.in_flight.pop_front()?;
             self.show_in_flight();
-            if let Some(ended) = self.finished(done, result) {
+            if let Some(ended) = self.finished(done, result, now) {
                 return Some(ended);
             }
         }
     }
 
-    fn finished(&self, done: InFlight, result: Result<Flushed, FlushError>) -> Option<Ended> {
-        let told = result.as_ref().map(|_| ()).map_err(ToString::to_string);
+    fn finished(&mut self, done: InFlight, result: Result<Flushed, FlushError>, now: Instant) -> Option<Ended> {
+        let told = result.as_ref().map(|flushed| flushed.generation).map_err(ToString::to_string);
         done.asked.iter().for_each(|asked| drop(asked.send(told.clone())));
         let task = &self.task.name;
         match result {
             Ok(flushed) => {
+                self.rhythm.flushed(flushed.objects, done.taken_for, now.saturating_duration_since(done.sealed_at));
                 self.progress.flushed(done.generation, &flushed);
+                self.show_beat();
                 None
             }
             Err(FlushError::TaskGone(_)) => {
@@ -305,6 +317,10 @@ impl Runner {
                 Some(Ended::Poisoned)
             }
         }
+    }
+
+    fn show_beat(&self) {
+        self.progress.flushes_by(self.rhythm.beat(&self.config));
     }
 
     fn show_in_flight(&self) {

@@ -65,6 +65,12 @@ impl ScanQueue {
         self.changed.notify_one();
     }
 
+    /// Changes how many scans run at once.
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.state.lock().schedule.set_limit(limit);
+        self.changed.notify_all();
+    }
+
     /// How many wait, and how many run.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let counts = self.state.lock().schedule.counts();

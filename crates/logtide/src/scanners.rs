@@ -8,24 +8,49 @@ use std::time::Instant;
 use logtide_initial_scan::{Cancel, ScanError, ScanReport, Scanner};
 use logtide_model::message::{ScanEvent, ScanRequest, ScanStep, ShardMessage};
 use logtide_model::{Diagnose, HostError};
+use parking_lot::Mutex;
 use tracing::{debug, info};
 
 use crate::node::Node;
 use crate::scan_queue::ScanQueue;
 
-/// Starts the scanners; they end when the queue is closed.
-pub(crate) fn start(node: &Node, scanner: &Scanner, queue: &Arc<ScanQueue>) -> std::io::Result<Vec<JoinHandle<()>>> {
-    (0..node.config.initial_scan_concurrency)
-        .map(|n| {
-            let (node, scanner, queue) = (node.clone(), scanner.clone(), queue.clone());
-            thread::Builder::new().name(format!("logtide-scan-{n}")).spawn(move || {
+/// The threads; there can become more of them, and those that have no turn sleep.
+pub(crate) struct Scanners {
+    node: Node,
+    scanner: Scanner,
+    queue: Arc<ScanQueue>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Scanners {
+    /// Starts as many as scans may run at once; they end when the queue is closed.
+    pub(crate) fn start(node: &Node, scanner: &Scanner, queue: &Arc<ScanQueue>) -> std::io::Result<Self> {
+        let (node, scanner, queue) = (node.clone(), scanner.clone(), queue.clone());
+        let scanners = Scanners { node, scanner, queue, threads: Mutex::default() };
+        scanners.grow(scanners.node.config().initial_scan_concurrency)?;
+        Ok(scanners)
+    }
+
+    /// Starts more, so that there are at least `wanted`.
+    pub(crate) fn grow(&self, wanted: usize) -> std::io::Result<()> {
+        let mut threads = self.threads.lock();
+        for n in threads.len()..wanted {
+            let (node, scanner, queue) = (self.node.clone(), self.scanner.clone(), self.queue.clone());
+            threads.push(thread::Builder::new().name(format!("logtide-scan-{n}")).spawn(move || {
                 while let Some((request, cancel)) = queue.take() {
                     attempt(&node, &scanner, &request, &cancel, &mut |event| send(&node, &request, event));
                     queue.done(&request.id);
                 }
-            })
-        })
-        .collect()
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Closes the queue; the threads, which end then.
+    pub(crate) fn close(&self) -> Vec<JoinHandle<()>> {
+        self.queue.close();
+        std::mem::take(&mut *self.threads.lock())
+    }
 }
 
 /// One attempt; what it finds goes to `sink`, which answers false to end it.

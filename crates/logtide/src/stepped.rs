@@ -11,9 +11,12 @@ use logtide_initial_scan::{Cancel, Scanner, Waiter};
 use logtide_model::message::{ScanEvent, ScanRequest};
 use logtide_model::{MemoryBudget, RaftObserver, TaskName};
 
+use crate::Config;
 use crate::builder::Parts;
+use crate::flush_requests::FlushRequests;
 use crate::flushing::Flushing;
 use crate::node::Node;
+use crate::online::Online;
 use crate::runner::Command;
 use crate::scan_queue::ScanQueue;
 use crate::scanners;
@@ -31,9 +34,10 @@ pub struct Stepped {
     scanner: Scanner,
     running: Vec<ScanRun>,
     board: TaskBoard,
+    requests: FlushRequests,
     flushing: Flushing,
     advancer: Advancer,
-    events: MemoryBudget,
+    online: Online,
 }
 
 /// A scan whose snapshot was read; what it found goes to the shard step by step.
@@ -48,8 +52,10 @@ impl Stepped {
         let Parts { node, budgets, workers, scans, scanner, flushing } = parts;
         let config = AdvancerConfig::new(node.host.store_id());
         let advancer = Advancer::new(node.tasks.store().clone(), node.host.clone(), config);
-        let (board, running, lives) = (TaskBoard::default(), Vec::new(), Vec::new());
-        Stepped { lives, node, workers, scans, scanner, running, board, flushing, advancer, events: budgets.events }
+        let limiter = scanner.limiter.clone();
+        let online = Online { settings: node.settings.clone(), budgets, scans: scans.clone(), limiter };
+        let (board, requests, running, lives) = <(TaskBoard, FlushRequests, _, _)>::default();
+        Stepped { lives, node, workers, scans, scanner, running, board, requests, flushing, advancer, online }
     }
 
     /// What the host registers with its raft store.
@@ -70,8 +76,9 @@ impl Stepped {
         stepped
     }
 
-    /// Begins and ends tasks as the coordinator has them.
+    /// Begins, flushes and ends tasks as the coordinator has it.
     pub fn reconcile(&mut self) {
+        self.requests.poll(&self.node, &self.board);
         self.lives.extend(self.board.reconcile(&self.node, &self.flushing));
     }
 
@@ -88,9 +95,6 @@ impl Stepped {
 
     /// Takes the snapshot of the next scan that is due, if there is one and fewer than the limit are under way.
     pub fn begin_scan(&mut self, now: Instant) -> bool {
-        if self.running.len() >= self.node.config.initial_scan_concurrency {
-            return false;
-        }
         let Some((request, cancel)) = self.scans.try_take(now) else { return false };
         let mut found = VecDeque::new();
         scanners::attempt(&self.node, &self.scanner, &request, &cancel, &mut |event| {
@@ -139,21 +143,32 @@ impl Stepped {
         self.advancer.tick(now)
     }
 
-    /// Asks a task to flush; the answer comes when what was observed before is published, or certain not to be. `None`
+    /// Asks a task to flush; the answer comes when what was observed before is published (in which
+    /// generation), or certain not to be. `None`
     /// if the task does not run here.
-    pub fn flush(&mut self, task: &TaskName) -> Option<Receiver<Result<(), String>>> {
+    pub fn flush(&mut self, task: &TaskName) -> Option<Receiver<Result<u64, String>>> {
         let (sender, answer) = bounded(1);
         self.board.ask(task, Command::Flush(sender)).then_some(answer)
     }
 
     /// The most bytes that applied events on their way to the shards ever took at once.
     pub fn events_peak(&self) -> usize {
-        self.events.peak()
+        self.online.budgets.events.peak()
     }
 
     /// Changes the memory for applied events on their way to the shards, in bytes.
     pub fn limit_events(&self, bytes: usize) {
-        self.events.set_limit(bytes);
+        self.online.budgets.events.set_limit(bytes);
+    }
+
+    /// Puts in force what can change of `config` while it runs; limits are not checked.
+    pub fn configure(&self, config: Config, now: Instant) {
+        self.online.apply(config, now);
+    }
+
+    /// The accounted budgets, by the names that the metrics have for them.
+    pub fn budgets(&self) -> [(&'static str, &MemoryBudget); 5] {
+        self.online.budgets.named()
     }
 
     /// Asks all tasks to end, with a last flush that may take so long. They do it in their steps.

@@ -12,6 +12,7 @@ use logtide_model::{Diagnose, Task, TaskName};
 use parking_lot::Mutex;
 use tracing::{debug, warn};
 
+use crate::flush_requests::FlushRequests;
 use crate::flushing::Flushing;
 use crate::metrics::Metrics;
 use crate::node::{Node, StopFlag};
@@ -47,7 +48,8 @@ impl TaskBoard {
         if !self.ask(task, Command::Flush(sender)) {
             return Err(format!("task {task} does not run on this store"));
         }
-        answer.recv_timeout(limit).unwrap_or_else(|_| Err(format!("task {task} was not flushed within {limit:?}")))
+        let answer = answer.recv_timeout(limit);
+        answer.unwrap_or_else(|_| Err(format!("task {task} was not flushed within {limit:?}"))).map(drop)
     }
 
     /// Asks a task something; false if it does not run here.
@@ -81,7 +83,7 @@ impl TaskBoard {
     /// for the caller to poll. A task that came back under its name begins when its former life is over.
     pub(crate) fn reconcile(&self, node: &Node, flushing: &Flushing) -> Vec<TaskLife> {
         let wanted = match node.tasks.list() {
-            Ok(tasks) if node.config.enable => tasks,
+            Ok(tasks) if node.config().enable => tasks,
             Ok(_) => Vec::new(),
             Err(error) => {
                 node.metrics.errors.with_label_values(&[error.code().as_str()]).inc();
@@ -188,6 +190,7 @@ pub(crate) fn start(node: &Node, flushing: Flushing) -> std::io::Result<Supervis
     let (node, shared) = (node.clone(), board.clone());
     let thread = thread::Builder::new().name("logtide-tasks".into()).spawn(move || {
         let mut audited = Instant::now();
+        let mut requests = FlushRequests::default();
         let mut tasks: Vec<JoinHandle<()>> = Vec::new();
         while !node.closing.is_raised() && !node.stop.is_raised() {
             tasks.retain(|task| !task.is_finished());
@@ -197,6 +200,7 @@ pub(crate) fn start(node: &Node, flushing: Flushing) -> std::io::Result<Supervis
                     Err(error) => warn!(%error, "a task's thread could not be started"),
                 }
             }
+            requests.poll(&node, &shared);
             if audited.elapsed() >= AUDIT_INTERVAL {
                 audited = Instant::now();
                 node.interest.audit(&node.observer, &*node.host);

@@ -38,7 +38,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cli", &["model", "format", "storage", "coordinator", "restore", "logtide"]),
     ("mock-raftstore", &["model"]),
     ("sim", &["model", "format", "storage", "coordinator", "restore", "logtide", "mock-raftstore"]),
-    ("examples", &["model", "logtide", "coordinator", "restore", "mock-raftstore"]),
+    ("examples", &["model", "storage", "logtide", "coordinator", "restore", "mock-raftstore"]),
     ("benches", &["model", "format", "observer", "temp-file"]),
     ("fuzz", &["model", "format", "coordinator"]),
 ];
@@ -47,7 +47,7 @@ const EDGES: &[(&str, &[&str])] = &[
 const OWNERS: &[(&str, &[&str])] = &[
     ("rocksdb", &["restore", "mock-raftstore"]),
     ("raft", &["mock-raftstore", "observer"]),
-    ("object_store", &["storage", "flusher", "restore", "logtide", "cli", "sim"]),
+    ("object_store", &["storage", "flusher", "restore", "logtide", "cli", "sim", "examples"]),
     ("prometheus", &["logtide", "examples", "sim"]),
     ("clap", &["cli", "examples"]),
     ("prost", &["format", "coordinator", "mock-raftstore", "storage"]),

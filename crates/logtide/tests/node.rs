@@ -5,6 +5,8 @@
 mod encrypted;
 #[path = "node/held.rs"]
 mod held;
+#[path = "node/online.rs"]
+mod online;
 #[path = "node/world.rs"]
 mod world;
 

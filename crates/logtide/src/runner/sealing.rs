@@ -20,6 +20,9 @@ pub(crate) struct Sealing {
     pub(crate) parts: BTreeMap<usize, SealedShard>,
     /// Who asked for a flush before it began.
     pub(crate) asked: Vec<FlushAnswer>,
+    pub(crate) begun_at: Instant,
+    /// The objects that the rhythm took it for.
+    pub(crate) taken_for: f64,
     shards: usize,
 }
 
@@ -30,13 +33,21 @@ impl Sealing {
         if Bug::ClockForBarrier.is_planted() {
             barrier = Ts::compose(barrier.physical_ms() + 2000, 0);
         }
-        let deadline = now + node.config.confirm_timeout;
+        let deadline = now + node.config().confirm_timeout;
         let confirmed = node.host.confirm_leadership(&led_regions(node, task), deadline);
         let confirmed: HashMap<RegionId, Confirmed> = confirmed.into_iter().map(|c| (c.region_id, c)).collect();
         let marker = Arc::new(SealMarker { task: task.name.clone(), generation, barrier, confirmed });
         node.observer.broadcast(|_| ShardMessage::Seal(marker.clone()));
         let shards = node.observer.shards();
-        Ok(Sealing { generation, barrier, parts: BTreeMap::new(), asked: Vec::new(), shards })
+        Ok(Sealing {
+            generation,
+            barrier,
+            parts: BTreeMap::new(),
+            asked: Vec::new(),
+            begun_at: now,
+            taken_for: 0.0,
+            shards,
+        })
     }
 
     pub(crate) fn add(&mut self, part: SealedShard) {

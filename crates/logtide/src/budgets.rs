@@ -1,0 +1,58 @@
+//! The accounted memory of a store, by what it is for.
+
+use bytesize::ByteSize;
+use logtide_model::MemoryBudget;
+
+use crate::Config;
+
+/// See the module. Cloning shares them.
+#[derive(Clone)]
+pub(crate) struct Budgets {
+    /// The whole of events, locks and scans.
+    observing: MemoryBudget,
+    pub(crate) events: MemoryBudget,
+    pub(crate) spool: MemoryBudget,
+    pub(crate) locks: MemoryBudget,
+    pub(crate) scan: MemoryBudget,
+    pub(crate) upload: MemoryBudget,
+}
+
+impl Budgets {
+    pub(crate) fn new(config: &Config) -> Self {
+        let budget = |size| MemoryBudget::new(bytes(size));
+        let observing = budget(config.memory_quota);
+        Budgets {
+            events: observing.within(bytes(config.pending_memory_quota)),
+            spool: budget(config.temp_file_memory_quota),
+            locks: observing.within(bytes(config.lock_memory_quota)),
+            scan: observing.within(bytes(config.initial_scan_pending_memory_quota)),
+            upload: budget(config.upload_memory_quota),
+            observing,
+        }
+    }
+
+    /// Changes the limits; what is taken already stays taken.
+    pub(crate) fn resize(&self, config: &Config) {
+        self.observing.set_limit(bytes(config.memory_quota));
+        self.events.set_limit(bytes(config.pending_memory_quota));
+        self.spool.set_limit(bytes(config.temp_file_memory_quota));
+        self.locks.set_limit(bytes(config.lock_memory_quota));
+        self.scan.set_limit(bytes(config.initial_scan_pending_memory_quota));
+        self.upload.set_limit(bytes(config.upload_memory_quota));
+    }
+
+    /// With the names that metrics have for them.
+    pub(crate) fn named(&self) -> [(&'static str, &MemoryBudget); 5] {
+        [
+            ("events", &self.events),
+            ("spool", &self.spool),
+            ("locks", &self.locks),
+            ("scan", &self.scan),
+            ("upload", &self.upload),
+        ]
+    }
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}
