@@ -119,6 +119,16 @@ impl Host for Slow {
     }
 }
 
+/// Lets snapshots go on when it is dropped: a test that fails has to end too.
+struct Opens(Arc<Slow>);
+
+impl Drop for Opens {
+    fn drop(&mut self) {
+        *self.0.free.0.lock().unwrap() = true;
+        self.0.free.1.notify_all();
+    }
+}
+
 #[test]
 fn more_scans_run_when_more_may() {
     let world = World::new();
@@ -133,6 +143,7 @@ fn more_scans_run_when_more_may() {
     };
     let builder = Builder::new(host.clone(), world.dir.path().join("coordinator"));
     let backup = builder.config(config.clone()).registry(&world.registry).start().unwrap();
+    let opens = Opens(host.clone());
     world.cluster.add_observer(1, backup.observer()).unwrap();
     let task = world.begin_task(&storage);
     let committed = world.put("key", "value");
@@ -143,8 +154,7 @@ fn more_scans_run_when_more_may() {
     assert_eq!(host.waiting.load(Ordering::SeqCst), 1);
     backup.configure(Config { initial_scan_concurrency: 3, ..config }).unwrap();
     world.wait("the others", |_| host.waiting.load(Ordering::SeqCst) == 3);
-    *host.free.0.lock().unwrap() = true;
-    host.free.1.notify_all();
+    drop(opens);
     world.wait_for_checkpoint(&task, committed);
     backup.shutdown();
     assert_eq!(world.restored(&storage, Some(committed)), [pair("key", "value")]);
