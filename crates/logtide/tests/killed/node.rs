@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use logtide::{Builder, Config, Executor};
-use logtide_coordinator::{DirectoryStore, RawRange, Store, TaskSpec, Tasks};
+use logtide_coordinator::{Advancer, AdvancerConfig, DirectoryStore, RawRange, Store, TaskSpec, Tasks};
 use logtide_mock_raftstore::client::Client;
 use logtide_mock_raftstore::{Cluster, ClusterConfig};
 use logtide_model::{Compression, Task, TaskName, Ts};
@@ -34,6 +34,7 @@ pub(crate) fn run(dir: &Path, death: Option<Death>) {
     let tasks = Tasks::new(Arc::new(DirectoryStore::open(dir.join("coordinator")).unwrap()));
     let task = the_task(dir, &tasks);
     // What the life before promised, before this one can mend anything.
+    advance(&cluster, &tasks);
     proof.prove(tasks.global_checkpoint(&task.name).unwrap());
     let backup = link(dir, &cluster, Fate::new(death));
     work(&client, &tasks, &task);
@@ -43,6 +44,18 @@ pub(crate) fn run(dir: &Path, death: Option<Death>) {
     proof.prove(checkpoint);
     assert_eq!(std::fs::read_dir(spool(dir)).unwrap().count(), 0, "spool files are left");
     cluster.shutdown();
+}
+
+/// Lets what was published become the checkpoint: once the lease of the advancer that was killed has expired.
+fn advance(cluster: &Cluster, tasks: &Tasks) {
+    let mut advancer = Advancer::new(tasks.store().clone(), cluster.host(1), AdvancerConfig::new(1));
+    let begun = Instant::now();
+    while !advancer.tick(Instant::now()).unwrap().elected {
+        assert!(begun.elapsed() < PATIENCE, "the advancer is not elected");
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+    advancer.tick(Instant::now()).unwrap();
+    advancer.resign().unwrap();
 }
 
 fn spool(dir: &Path) -> PathBuf {
