@@ -5,6 +5,7 @@
 //! durable before them. (The locks themselves come from the snapshot.)
 
 use logtide_model::message::ScanEvent;
+use logtide_model::planted::Bug;
 use logtide_model::{Cf, HostError, KeyRange, LogBatch, LogEntries, Op, Permit};
 
 use crate::ScanError;
@@ -29,6 +30,24 @@ impl Item for Change {
 }
 
 impl Delta<'_> {
+    /// A snapshot does not have what was removed past MVCC, nor does it tell which keys that were: all that is scanned may be.
+    pub(crate) fn range_deletes(&mut self, ranges: &[KeyRange]) -> Result<(), ScanError> {
+        let is_old = self.snapshot.last_range_delete().is_none_or(|ts| ts <= self.start_ts);
+        if is_old || Bug::RangeDeleteUnseen.is_planted() {
+            return Ok(());
+        }
+        let (index, mut batch) = (self.snapshot.applied_index(), Batch::new());
+        for KeyRange { start, end } in ranges {
+            for cf in [Cf::Write, Cf::Default] {
+                let bytes = size_of::<Change>() + start.len() + end.len();
+                self.reserve(&mut batch, bytes)?;
+                let op = Op::DeleteRange { cf, start: start.clone(), end: end.clone() };
+                batch.push(Change { index, op }, bytes);
+            }
+        }
+        self.flush(&mut batch)
+    }
+
     /// Emits what the entries from `from` up to the snapshot did. Answers false if the log does not tell it all: then
     /// it has to be scanned. What was emitted until then is true all the same.
     pub(crate) fn replay(&mut self, ranges: &[KeyRange], from: u64, log: &LogReader<'_>) -> Result<bool, ScanError> {

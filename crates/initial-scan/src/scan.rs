@@ -75,7 +75,9 @@ impl Scanner {
     ///
     /// Locks are those that hold the resolved ts back. Data are the put and delete records committed above `start_ts`,
     /// and the value in the default column family of every such put, and of every put lock, whatever its own ts.
-    /// Neither ever leaves the ranges of the task. `sink` returns false to end the scan.
+    /// Neither ever leaves the ranges of the task. If a range was removed past MVCC since `start_ts`
+    /// ([`KvSnapshot::last_range_delete`]), the data begin with a `Replayed` of range deletes of all that is scanned: which keys it
+    /// were, nobody knows any more. `sink` returns false to end the scan.
     ///
     /// It blocks while there is no memory or the rate is exceeded; `waiter` ends that at once.
     ///
@@ -149,6 +151,7 @@ fn run(
         Some(_) => Source::Both,
     };
     if delta.report.source != Source::Log {
+        delta.range_deletes(ranges)?;
         let mut data = Batch::new();
         for range in ranges {
             delta.lock_values(range, &mut data)?;

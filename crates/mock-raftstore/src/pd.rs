@@ -92,7 +92,7 @@ struct Entry {
 
 impl State {
     fn learn(&mut self, meta: &RegionMeta, likely_leader: StoreId) {
-        let RegionMeta { region, peers } = meta;
+        let RegionMeta { region, peers, .. } = meta;
         if self.merged.contains_key(&region.id)
             || self.regions.get(&region.id).is_some_and(|e| e.region.epoch >= region.epoch)
         {
@@ -141,6 +141,11 @@ impl Pd {
         }
         state.last_ts = Ts::compose(self.0.clock.now_ms(), 0).get().max(state.last_ts + 1);
         Ok(Ts::new(state.last_ts))
+    }
+
+    /// The last timestamp that was given to anybody.
+    pub fn last_ts(&self) -> Ts {
+        Ts::new(self.0.state.lock().last_ts)
     }
 
     /// Takes the timestamp service away, or brings it back.
@@ -324,7 +329,7 @@ mod tests {
 
     fn meta(region: Region) -> RegionMeta {
         let peers = vec![PeerMeta { id: 100 + region.id, store_id: 2 }, PeerMeta { id: 200 + region.id, store_id: 1 }];
-        RegionMeta { region, peers }
+        RegionMeta { region, peers, range_deleted: None }
     }
 
     #[test]

@@ -176,6 +176,7 @@ pub enum Command {
         min_commit_ts: Ts,
     },
     /// Removes all records of a range at once, past MVCC; answered by [`KvResponse::Done`]. It ends where the region ends.
+    /// Refused while there are locks in it, unless they are to be removed too: a transaction cannot lose half of its records.
     DeleteRange {
         /// From where.
         cfs: Vec<Cf>,
@@ -240,6 +241,11 @@ impl Command {
             Command::Get { key, .. } => vec![key],
             Command::DeleteRange { start, .. } | Command::Scan { start, .. } => vec![start],
         }
+    }
+
+    /// True if it may choose a timestamp itself: it has to be above what any leader of the region promised.
+    pub fn chooses_its_ts(&self) -> bool {
+        matches!(self, Command::Prewrite(_) | Command::Ingest { .. } | Command::DeleteRange { .. })
     }
 
     /// The latches that it needs.
@@ -524,6 +530,8 @@ pub struct Plan {
     pub files: Vec<(Cf, SortedRecords)>,
     /// The answer, once they are applied.
     pub response: KvResponse,
+    /// The timestamp of the range delete among the ops.
+    pub range_deleted: Option<Ts>,
     /// In-memory locks of async commit and 1PC: dropped once the ops are applied and observed, or known to be lost.
     pub guards: Vec<KeyGuard>,
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use logtide_model::{HostError, KvSnapshot, Op, RegionId};
+use logtide_model::{HostError, KvSnapshot, Op, RegionId, Ts};
 use parking_lot::Mutex;
 
 use crate::concurrency::KeyGuard;
@@ -45,6 +45,7 @@ struct Uploaded {
     ops: Vec<Op>,
     names: Vec<String>,
     response: KvResponse,
+    range_deleted: Option<Ts>,
     guards: Vec<KeyGuard>,
 }
 
@@ -143,7 +144,7 @@ impl Service {
     fn write(self: &Arc<Self>, id: u64, call: Call) {
         let Call { request, reply } = call;
         match self.plan(&request).and_then(|(plan, view)| Ok((self.upload(plan, &view)?, view))) {
-            Ok((Uploaded { ops, names, response, guards }, view)) => {
+            Ok((Uploaded { ops, names, response, range_deleted, guards }, view)) => {
                 let (service, region_id, stores) = (self.clone(), request.region_id, view.stores);
                 let then: Reply<_> = Box::new(move |outcome| {
                     if outcome.as_ref().is_err_and(|e| !e.is_undetermined()) {
@@ -157,7 +158,7 @@ impl Service {
                     region_id,
                     epoch: view.region.epoch,
                     term: Some(view.term),
-                    action: Action::Write(ops),
+                    action: Action::Write(ops, range_deleted),
                     reply: then,
                 }));
             }
@@ -170,7 +171,7 @@ impl Service {
 
     /// Puts the files of a plan on the stores of the region; its ops name them then.
     fn upload(&self, plan: Plan, view: &PeerView) -> Result<Uploaded, Result<KvResponse, RegionError>> {
-        let Plan { mut ops, files, response, guards } = plan;
+        let Plan { mut ops, files, response, range_deleted, guards } = plan;
         let mut names = Vec::new();
         for (cf, records) in files {
             let name = format!("ingest-{}-{}", self.shared.pd.alloc_id(), cf.name());
@@ -181,15 +182,16 @@ impl Service {
             }
             ops.push(Op::IngestSst { cf, path: name });
         }
-        Ok(Uploaded { ops, names, response, guards })
+        Ok(Uploaded { ops, names, response, range_deleted, guards })
     }
 
     /// What a command is to do, computed in the term of the view: a proposal in another term is refused, so nothing
     /// that the snapshot does not show can get in between.
     fn plan(&self, request: &KvRequest) -> Result<(Plan, PeerView), Result<KvResponse, RegionError>> {
         let view = self.check(request).map_err(Err)?;
-        if !view.max_ts_synced && matches!(request.command, Command::Prewrite(_) | Command::Ingest { .. }) {
-            // The leader before may have answered reads up to now.
+        let is_removal = matches!(request.command, Command::DeleteRange { .. });
+        if is_removal || !view.max_ts_synced && request.command.chooses_its_ts() {
+            // The leader before may have answered reads up to now; and a removal brings no ts of its own.
             let now = self.shared.pd.tso().map_err(|e| Err(busy(e)))?;
             self.shared.concurrency.bump_max_ts(now);
         }

@@ -173,6 +173,14 @@ pub trait KvSnapshot: Send {
     fn read_bytes(&self) -> Option<u64> {
         None
     }
+    /// A timestamp of the last range delete in [`Cf::Write`] or [`Cf::Default`] among the entries that are in the snapshot, or
+    /// among those of any region that this one was split from or took over; `None` if there never was one. Without it,
+    /// what was removed before a scan would be missed in silence.
+    ///
+    /// The timestamp is chosen as the commit timestamp of a one-phase transaction is: above every
+    /// [`Host::commit_barrier`] that returned, on any store that led the region, before
+    /// [`RaftObserver::on_apply`] had returned for the delete there. A host without range deletes answers `None`.
+    fn last_range_delete(&self) -> Option<Ts>;
 }
 
 /// Walks over keys in ascending order. `key` and `value` may be called only after a move returned true.

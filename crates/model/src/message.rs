@@ -187,7 +187,8 @@ pub enum ScanEvent {
         /// The bytes that the batch is accounted with.
         permit: Permit,
     },
-    /// What raft entries at or below the snapshot's index did, in the order in which they did it.
+    /// What raft entries at or below the snapshot's index did, in the order in which they did it; or range deletes, where
+    /// one was done and a snapshot does not tell of which keys.
     Replayed {
         /// The last entry of which something is here.
         index: u64,

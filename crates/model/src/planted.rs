@@ -44,13 +44,19 @@ pub enum Bug {
     InMemoryCommitsIgnored,
     /// Facts of an earlier life of a task are believed.
     OldLifeBelieved,
+    /// What no record can tell is not marked in the storage.
+    MarkForgotten,
+    /// A mark ends at the barrier of its generation, though what it tells of may have come later.
+    MarkEndTooEarly,
+    /// A scan does not ask whether a range was deleted since its start.
+    RangeDeleteUnseen,
     /// A restore keeps the newest value of a key and drops the one that is committed.
     RestoreDropsValue,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 21] = [
+    pub const ALL: [Bug; 24] = [
         Bug::FailedFlushCounts,
         Bug::FlushOutOfOrder,
         Bug::EqualNames,
@@ -71,6 +77,9 @@ impl Bug {
         Bug::ClockForBarrier,
         Bug::InMemoryCommitsIgnored,
         Bug::OldLifeBelieved,
+        Bug::MarkForgotten,
+        Bug::MarkEndTooEarly,
+        Bug::RangeDeleteUnseen,
         Bug::RestoreDropsValue,
     ];
 

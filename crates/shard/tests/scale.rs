@@ -39,6 +39,10 @@ impl KvSnapshot for Empty {
         10
     }
 
+    fn last_range_delete(&self) -> Option<Ts> {
+        None
+    }
+
     fn get(&self, _cf: Cf, _key: &[u8]) -> Result<Option<Bytes>, HostError> {
         Ok(None)
     }

@@ -5,9 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use logtide_format::Mark;
+use logtide_mock_raftstore::pd::Pd;
 use logtide_model::mvcc::{Write, WriteKind};
 use logtide_model::{
-    ApplyBatch, Cf, Host, HostError, Op, RaftObserver, Region, RegionChange, RegionId, Role, Term, Ts, split_ts,
+    ApplyBatch, Cf, Host, HostError, KeyRange, Op, RaftObserver, Region, RegionChange, RegionId, Role, Term, Ts,
+    split_ts,
 };
 use parking_lot::Mutex;
 
@@ -22,6 +25,8 @@ pub(crate) struct Version {
     short: Option<Bytes>,
     /// Where it was seen first.
     pub(crate) seen: Seen,
+    /// When it was removed past MVCC.
+    removed: Option<Removal>,
 }
 
 /// Where a version was seen first.
@@ -33,6 +38,30 @@ pub(crate) struct Seen {
     pub(crate) index: u64,
     /// The term of the store that told it.
     pub(crate) term: Term,
+}
+
+/// When a range was deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Removal {
+    /// A read up to here was before it …
+    asked: Ts,
+    /// … and one from here on after it; `None` until some store did it.
+    done: Option<Ts>,
+}
+
+/// A range delete that was asked for.
+#[derive(Clone, Debug)]
+struct RangeDelete {
+    range: KeyRange,
+    when: Removal,
+}
+
+/// What a reader may see of a key: its value and where it was committed, as it was right before the range deletes that may
+/// have been under way at its ts, or right after them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Truth {
+    pub(crate) before: Option<(Ts, Bytes)>,
+    pub(crate) after: Option<(Ts, Bytes)>,
 }
 
 /// See the module. Cloning shares it.
@@ -53,6 +82,10 @@ struct State {
     hosts: Vec<Arc<dyn Host>>,
     /// The files that were read.
     files: BTreeSet<String>,
+    /// In the order in which they were asked for. No two end at the same key.
+    range_deletes: Vec<RangeDelete>,
+    /// Who knows what time it is.
+    pd: Option<Pd>,
 }
 
 impl History {
@@ -77,20 +110,40 @@ impl History {
         self.0.lock().count
     }
 
-    /// What a reader at `ts` sees of what was committed above `start`: encoded key, and the value's commit ts and bytes.
-    /// (A key whose last change before `ts` is at or below `start` is left out.)
-    pub fn visible(&self, start: Ts, ts: Ts) -> BTreeMap<Bytes, (Ts, Bytes)> {
+    /// What a reader at `ts` sees, by encoded key.
+    pub(crate) fn visible(&self, ts: Ts) -> BTreeMap<Bytes, Truth> {
         let state = self.0.lock();
         let mut visible = BTreeMap::new();
-        for (key, versions) in &state.versions {
-            let Some((commit_ts, version)) = versions.range(..=ts).next_back() else { continue };
-            if version.put && *commit_ts > start {
-                let long = || state.values.get(&(key.clone(), version.start_ts)).cloned();
-                let value = version.short.clone().or_else(long).unwrap_or_default();
-                visible.insert(key.clone(), (*commit_ts, value));
+        for key in state.versions.keys() {
+            let before = state.newest(key, ts, |removal| removal.done.is_some_and(|done| done <= ts));
+            let after = state.newest(key, ts, |removal| removal.asked <= ts);
+            if before.is_some() || after.is_some() {
+                visible.insert(key.clone(), Truth { before, after });
             }
         }
         visible
+    }
+
+    /// Somebody is about to delete a range of encoded keys; no other range delete ends there.
+    pub(crate) fn will_delete(&self, range: KeyRange) {
+        let state = &mut *self.0.lock();
+        let asked = state.now();
+        state.range_deletes.push(RangeDelete { range, when: Removal { asked, done: None } });
+    }
+
+    /// True if somebody asked for a range delete.
+    pub(crate) fn has_range_deletes(&self) -> bool {
+        !self.0.lock().range_deletes.is_empty()
+    }
+
+    /// Why a mark is none that there may be: what it tells of did not happen, or at another time.
+    pub(crate) fn fault_of(&self, mark: &Mark) -> Option<String> {
+        let state = self.0.lock();
+        let exact = state.range_deletes.iter().find(|delete| delete.range.end == mark.range.end);
+        let is_then =
+            |delete: &RangeDelete| delete.when.done.is_some_and(|done| mark.after < done && done <= mark.before);
+        let holds = exact.map_or_else(|| state.range_deletes.iter().any(is_then), is_then);
+        (!holds).then(|| format!("{mark:?} tells of no range delete: {:?}", state.range_deletes))
     }
 
     /// A moment at or below `upto`: `u32::MAX` for `upto` itself, else at, right below or right above one of the commits.
@@ -112,13 +165,20 @@ impl History {
     pub fn explain(&self, key: &[u8]) -> String {
         let state = self.0.lock();
         let versions = state.versions.get(key).into_iter().flatten();
-        versions.map(|(ts, v)| format!("commit {ts} start {} put {} {:?}; ", v.start_ts, v.put, v.seen)).collect()
+        versions
+            .map(|(ts, v)| format!("commit {ts} start {} put {} {:?} {:?}; ", v.start_ts, v.put, v.seen, v.removed))
+            .collect()
     }
 
     /// Ingested files are read from these; they hold the cluster, which holds its observers, so somebody has to
     /// call this with none in the end.
     pub(crate) fn read_files_from(&self, hosts: Vec<Arc<dyn Host>>) {
         self.0.lock().hosts = hosts;
+    }
+
+    /// The time is asked here.
+    pub(crate) fn ask_the_time(&self, pd: &Pd) {
+        self.0.lock().pd = Some(pd.clone());
     }
 
     /// Every store has the file while it is told of it, with the same content.
@@ -145,6 +205,7 @@ impl History {
     fn record(&self, op: &Op, seen: Seen) {
         match op {
             Op::IngestSst { cf, path } => self.ingested(*cf, path, seen),
+            Op::DeleteRange { cf: Cf::Write, start, end } => self.0.lock().remove(start, end),
             Op::Put { cf: Cf::Write, key, value } => self.write(key, value, seen),
             Op::Put { cf: Cf::Default, key, value } => {
                 if let Ok((key, start_ts)) = split_ts(key) {
@@ -169,13 +230,40 @@ impl History {
             return;
         }
         state.count += 1;
-        versions.insert(commit_ts, Version { start_ts: write.start_ts, put, short, seen });
+        versions.insert(commit_ts, Version { start_ts: write.start_ts, put, short, seen, removed: None });
         if commit_ts <= state.complete {
             state.lies.push(format!(
                 "key {key:02x?} was committed at {commit_ts} (start {}), in {seen:?}, though everything up to {} was said to be complete",
                 write.start_ts, state.complete
             ));
         }
+    }
+}
+
+impl State {
+    /// No timestamp that anybody had is above it.
+    fn now(&self) -> Ts {
+        self.pd.as_ref().map_or(Ts::ZERO, Pd::last_ts)
+    }
+
+    /// A range delete is applied; only the first time counts, for what is there then was applied before it.
+    fn remove(&mut self, start: &Bytes, end: &Bytes) {
+        let done = self.now().next();
+        let asked = |delete: &&mut RangeDelete| delete.when.done.is_none() && delete.range.end == *end;
+        let Some(delete) = self.range_deletes.iter_mut().find(asked) else { return };
+        delete.when.done = Some(done);
+        let keys = self.versions.range_mut(start.clone()..end.clone());
+        for version in keys.flat_map(|(_, versions)| versions.values_mut()) {
+            version.removed.get_or_insert(delete.when);
+        }
+    }
+
+    /// The value of a key at `ts`, without the versions that `is_gone` names.
+    fn newest(&self, key: &Bytes, ts: Ts, is_gone: impl Fn(Removal) -> bool) -> Option<(Ts, Bytes)> {
+        let versions = self.versions.get(key)?.range(..=ts).rev();
+        let (commit_ts, version) = versions.into_iter().find(|(_, version)| !version.removed.is_some_and(&is_gone))?;
+        let long = || self.values.get(&(key.clone(), version.start_ts)).cloned();
+        version.put.then(|| (*commit_ts, version.short.clone().or_else(long).unwrap_or_default()))
     }
 }
 

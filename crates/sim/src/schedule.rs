@@ -17,6 +17,8 @@ pub enum Step {
     Txn(u64),
     /// Versions of a few keys of one region, as the seed describes, are ingested by sorted files.
     Ingest(u64),
+    /// A few keys of one region, as the seed describes, are removed past MVCC.
+    DeleteRange(u64),
     /// All clients die; their locks stay.
     KillClients,
     /// The leader of a region hands over.
@@ -128,6 +130,7 @@ struct Flavour {
     tasks: u32,
     zombies: u32,
     ingestions: u32,
+    range_deletes: u32,
 }
 
 impl Flavour {
@@ -146,6 +149,7 @@ impl Flavour {
             tasks: some(5),
             zombies: some(1),
             ingestions: some(12),
+            range_deletes: if some(3) == 1 { 3 } else { 0 },
         }
     }
 
@@ -169,6 +173,7 @@ impl Flavour {
             (12, 15),
             (10, 16),
             (self.ingestions, 17),
+            (self.range_deletes, 18),
         ];
         let total: u32 = kinds.iter().map(|(weight, _)| weight).sum();
         let mut at = rng.random_range(0..total);
@@ -250,6 +255,7 @@ fn draw(kind: u32, rng: &mut SmallRng) -> Step {
             }
         }
         16 => Step::Check(rng.random()),
-        _ => Step::Ingest(rng.random()),
+        17 => Step::Ingest(rng.random()),
+        _ => Step::DeleteRange(rng.random()),
     }
 }

@@ -53,6 +53,16 @@ pub(crate) fn files(seed: u64) -> Vec<(Vec<u8>, Bytes)> {
     (first..KEYS).take(count).filter_map(pair).collect()
 }
 
+/// The raw keys that a range delete removes, first and behind the last, for keys of numbers below `upto`, and whether locks go
+/// too. The end is that of no other.
+pub(crate) fn range_delete(seed: u64, is_here: impl Fn(&[u8]) -> bool) -> Option<(Vec<u8>, Vec<u8>, bool)> {
+    let mut rng = SmallRng::seed_from_u64(seed);
+    let first = rng.random_range(0..KEYS);
+    let count = [1, 2, 5, 12][rng.random_range(0..4)];
+    let last = (first..(first + count).min(KEYS)).take_while(|n| is_here(&key(*n))).last()?;
+    Some((key(first), [&key(last)[..], format!(" {seed:016x}").as_bytes()].concat(), rng.random_bool(0.25)))
+}
+
 /// Mostly short values, some that lie in the default column family, some deletions.
 fn value(seed: u64, key: u64, rng: &mut SmallRng) -> Option<Vec<u8>> {
     match rng.random_range(0..10) {

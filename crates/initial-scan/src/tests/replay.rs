@@ -9,7 +9,7 @@ use logtide_model::mvcc::{LockKind, WriteKind};
 use logtide_model::{Cf, HostError, KeyRange, LogBatch, LogEntries, Op, Task, Ts, encode_raw_key};
 use proptest::prelude::*;
 
-use super::store::{Clock, Emitted, Store, key_at, scanner, task};
+use super::store::{Clock, Emitted, Store, key_at, scan, scanner, task};
 use crate::{RateLimiter, ScanError, ScanReport, Scanner, Source};
 
 /// The index of [`Store`]'s snapshots.
@@ -93,6 +93,40 @@ fn deletes_and_range_deletes_are_told_and_other_keys_are_not() {
     let (emitted, report) = catch_up(&scanner(1 << 20, 1 << 16), &task, 40, vec![Ok(whole)]);
     assert_eq!(emitted.replayed, [delete("b"), range("c", "x")]);
     assert_eq!((report.source, report.log_entries), (Source::Log, 3));
+}
+
+#[test]
+fn what_was_removed_before_a_scan_may_be_any_key_of_it() {
+    let task = task(vec![KeyRange::from_raw(b"b", b"d"), KeyRange::from_raw(b"x", b"y")]);
+    let removed = |cf, range: &KeyRange| {
+        let KeyRange { start, end } = range.clone();
+        Op::DeleteRange { cf, start, end }
+    };
+    let all: Vec<Op> = task.ranges.iter().flat_map(|r| [removed(Cf::Write, r), removed(Cf::Default, r)]).collect();
+    for (at, told) in [(None, vec![]), (Some(10), vec![]), (Some(11), all.clone())] {
+        let mut store = store();
+        store.range_delete = at.map(Ts::new);
+        let (emitted, report) = scan(&scanner(1 << 20, 1 << 16), &store, &task, 10).unwrap();
+        assert_eq!(emitted.replayed, told, "{at:?}");
+        let order = if told.is_empty() { "sdf" } else { "sdrf" };
+        assert_eq!((report.source, &emitted.order[..]), (Source::Snapshot, order), "{at:?}");
+    }
+    // A log that goes through tells which keys they were; one that breaks off does not tell of the last.
+    let mut store = store();
+    store.range_delete = Some(Ts::new(11));
+    let start = StartPoint { ts: Ts::new(10), log_from: Some(APPLIED) };
+    for (last, told) in [(APPLIED, vec![]), (APPLIED + 1, all)] {
+        let entries: Vec<Entry> = vec![Ok(LogBatch { first_index: APPLIED, last_index: last, ops: vec![] })];
+        let entries = Cell::new(Some(entries));
+        let read = |_, _| Ok(entries.take().map(|log| Box::new(log.into_iter()) as Box<dyn LogEntries>));
+        let mut emitted = Emitted::default();
+        let caught_up = scanner(1 << 20, 1 << 16).catch_up(&store, &task, start, &read, &Clock::new(), &mut |event| {
+            emitted.take(event);
+            true
+        });
+        caught_up.unwrap();
+        assert_eq!(emitted.replayed, told, "{last}");
+    }
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub(super) struct Store {
     pub(super) moves: Arc<AtomicU64>,
     /// Bytes that each move reads from disk, if it counts them.
     pub(super) disk: Option<u64>,
+    /// When a range was removed last.
+    pub(super) range_delete: Option<Ts>,
 }
 
 /// The encoded key, with a timestamp.
@@ -39,7 +41,7 @@ impl Store {
     pub(super) fn new(range: KeyRange) -> Self {
         let region = Region { id: 9, epoch: RegionEpoch::default(), range };
         let data = [Cf::Default, Cf::Lock, Cf::Write].map(|cf| (cf, BTreeMap::new())).into();
-        Store { region, data, moves: Arc::default(), disk: None }
+        Store { region, data, moves: Arc::default(), disk: None, range_delete: None }
     }
 
     pub(super) fn cf(&self, cf: Cf) -> &BTreeMap<Vec<u8>, Bytes> {
@@ -87,6 +89,10 @@ impl KvSnapshot for Store {
 
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, HostError> {
         Ok(self.cf(cf).get(key).cloned())
+    }
+
+    fn last_range_delete(&self) -> Option<Ts> {
+        self.range_delete
     }
 
     fn read_bytes(&self) -> Option<u64> {

@@ -72,7 +72,7 @@ impl Inner {
             let peer = |store_id: StoreId| PeerMeta { id: self.pd.alloc_id(), store_id };
             let epoch = RegionEpoch { conf_ver: 1, version: 1 };
             let peers = self.config.members(i).into_iter().map(peer).collect();
-            regions.push(RegionMeta { region: Region { id, epoch, range }, peers });
+            regions.push(RegionMeta { region: Region { id, epoch, range }, peers, range_deleted: None });
         }
         for (store, engine) in stores.iter().zip(engines) {
             let mut batch = WriteBatch::default();

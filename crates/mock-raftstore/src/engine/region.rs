@@ -1,7 +1,7 @@
 //! What a snapshot of an engine shows of one region.
 
 use bytes::Bytes;
-use logtide_model::{Cf, HostError, KeyRange, KvIter, KvSnapshot, Region};
+use logtide_model::{Cf, HostError, KeyRange, KvIter, KvSnapshot, Region, Ts};
 
 use super::{EngineIter, EngineSnapshot, data_end_key, data_key};
 
@@ -10,12 +10,19 @@ pub struct RegionSnapshot {
     snapshot: Box<dyn EngineSnapshot>,
     region: Region,
     applied_index: u64,
+    last_range_delete: Option<Ts>,
 }
 
 impl RegionSnapshot {
     /// The part of `snapshot` that belongs to `region`; both it and `applied_index` are to be read from the same snapshot.
     pub fn new(snapshot: Box<dyn EngineSnapshot>, region: Region, applied_index: u64) -> Self {
-        RegionSnapshot { snapshot, region, applied_index }
+        RegionSnapshot { snapshot, region, applied_index, last_range_delete: None }
+    }
+
+    /// With the timestamp of the last range delete that is in it.
+    pub fn range_deleted(mut self, at: Option<Ts>) -> Self {
+        self.last_range_delete = at;
+        self
     }
 }
 
@@ -26,6 +33,10 @@ impl KvSnapshot for RegionSnapshot {
 
     fn applied_index(&self) -> u64 {
         self.applied_index
+    }
+
+    fn last_range_delete(&self) -> Option<Ts> {
+        self.last_range_delete
     }
 
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, HostError> {

@@ -140,6 +140,11 @@ impl Effects {
                 command.truncates().into_iter().for_each(|to| peer.node.mut_store().truncate(to, batch));
                 (Ok(Done { regions: vec![region.clone()] }), vec![Op::Admin])
             }
+            Ok(Some(command)) if command.range_deleted().is_some() => {
+                peer.meta.range_deleted = peer.meta.range_deleted.max(command.range_deleted());
+                put_region(batch, &peer.meta);
+                (Ok(Done { regions: vec![region.clone()] }), command.into_ops().collect())
+            }
             Ok(Some(command)) => (Ok(Done { regions: vec![region.clone()] }), command.into_ops().collect()),
             Ok(None) => (Ok(Done { regions: vec![region.clone()] }), vec![]),
             Err(refused) => (Err(refused), vec![]),
@@ -307,9 +312,9 @@ fn split(meta: &RegionMeta, into: &[SplitChild]) -> Option<(RegionMeta, Vec<Regi
     }
     bounds.push(range.end.clone());
     let piece = |i: usize| KeyRange { start: bounds[i].clone(), end: bounds[i + 1].clone() };
-    let parent =
-        RegionMeta { region: Region { id: meta.region.id, epoch, range: piece(0) }, peers: meta.peers.clone() };
+    let parent = RegionMeta { region: Region { id: meta.region.id, epoch, range: piece(0) }, ..meta.clone() };
     let child = |(i, child): (usize, &SplitChild)| RegionMeta {
+        range_deleted: meta.range_deleted,
         region: Region { id: child.region_id, epoch, range: piece(i + 1) },
         peers: meta
             .peers
@@ -327,7 +332,8 @@ mod tests {
 
     fn meta(start: &'static str, end: &'static str) -> RegionMeta {
         let region = Region { id: 1, epoch: RegionEpoch { conf_ver: 1, version: 4 }, range: KeyRange::new(start, end) };
-        RegionMeta { region, peers: vec![PeerMeta { id: 2, store_id: 1 }, PeerMeta { id: 3, store_id: 2 }] }
+        let peers = vec![PeerMeta { id: 2, store_id: 1 }, PeerMeta { id: 3, store_id: 2 }];
+        RegionMeta { region, peers, range_deleted: None }
     }
 
     fn child(region_id: u64, start: &'static str) -> SplitChild {

@@ -1,7 +1,7 @@
 //! What a raft entry carries.
 
 use bytes::Bytes;
-use logtide_model::{Cf, Op, Region, RegionEpoch, RegionId};
+use logtide_model::{Cf, Op, Region, RegionEpoch, RegionId, Ts};
 use prost::Message;
 use raft::eraftpb::{ConfChange, ConfChangeType};
 
@@ -43,6 +43,9 @@ pub(crate) struct Command {
     /// Takes back what the entry of this index prepared.
     #[prost(uint64, tag = "24")]
     pub(crate) rollback_merge: u64,
+    /// The timestamp of the range delete among the changes; 0: there is none.
+    #[prost(uint64, tag = "25")]
+    range_deleted: u64,
 }
 
 /// One member comes or goes.
@@ -177,11 +180,17 @@ impl OpRecord {
 
 impl Command {
     /// A command that changes data; `None` if an op cannot be proposed.
-    pub(crate) fn write(region: &Region, ops: Vec<Op>) -> Option<Command> {
+    pub(crate) fn write(region: &Region, ops: Vec<Op>, range_deleted: Option<Ts>) -> Option<Command> {
         let ops = ops.into_iter().map(OpRecord::of).collect::<Option<Vec<_>>>()?;
         // Files are on the stores of the region's members: others have none.
         let conf_ver = if ops.iter().any(|op| op.kind == INGEST) { region.epoch.conf_ver } else { 0 };
-        Some(Command { ops, conf_ver, ..Command::about(region) })
+        let range_deleted = range_deleted.map_or(0, Ts::get);
+        Some(Command { ops, conf_ver, range_deleted, ..Command::about(region) })
+    }
+
+    /// The timestamp of its range delete.
+    pub(crate) fn range_deleted(&self) -> Option<Ts> {
+        (self.range_deleted != 0).then_some(Ts::new(self.range_deleted))
     }
 
     /// A command that does nothing.
@@ -279,12 +288,12 @@ mod tests {
             Op::DeleteRange { cf: Cf::Default, start: key.clone(), end: Bytes::from_static(b"l") },
             Op::IngestSst { cf: Cf::Write, path: "file".to_owned() },
         ];
-        let command = Command::write(&region, ops.clone()).unwrap();
+        let command = Command::write(&region, ops.clone(), Some(Ts::new(9))).unwrap();
         let parsed = Command::parse(command.encode_to_vec()).unwrap();
         assert_eq!((parsed.region_id, parsed.version, parsed.files()), (7, 3, vec!["file".to_owned()]));
         assert!(parsed.fits(region.epoch) && !parsed.fits(RegionEpoch { conf_ver: 2, version: 3 }));
         assert_eq!(parsed.into_ops().collect::<Vec<_>>(), ops);
-        assert!(Command::write(&region, vec![Op::Admin]).is_none());
+        assert!(Command::write(&region, vec![Op::Admin], None).is_none());
         assert!(Command::parse(vec![0xff; 3]).is_err());
     }
 }

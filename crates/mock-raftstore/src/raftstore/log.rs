@@ -219,7 +219,10 @@ mod tests {
         let engine: Arc<dyn KvEngine> = Arc::new(MemoryEngine::new());
         let region = Region { id: 1, epoch: RegionEpoch { conf_ver: 1, version: 1 }, range: KeyRange::ALL };
         let mut batch = WriteBatch::default();
-        bootstrap_region(&mut batch, &RegionMeta { region, peers: vec![PeerMeta { id: 2, store_id: 1 }] });
+        bootstrap_region(
+            &mut batch,
+            &RegionMeta { region, peers: vec![PeerMeta { id: 2, store_id: 1 }], range_deleted: None },
+        );
         engine.write(&batch, false).unwrap();
         let mut raft_log = log(&engine);
         let mut batch = WriteBatch::default();
@@ -246,7 +249,10 @@ mod tests {
         let engine: Arc<dyn KvEngine> = Arc::new(MemoryEngine::new());
         let region = Region { id: 1, epoch: RegionEpoch { conf_ver: 1, version: 1 }, range: KeyRange::ALL };
         let mut batch = WriteBatch::default();
-        bootstrap_region(&mut batch, &RegionMeta { region, peers: vec![PeerMeta { id: 2, store_id: 1 }] });
+        bootstrap_region(
+            &mut batch,
+            &RegionMeta { region, peers: vec![PeerMeta { id: 2, store_id: 1 }], range_deleted: None },
+        );
         engine.write(&batch, false).unwrap();
         let mut raft_log = log(&engine);
         let mut batch = WriteBatch::default();

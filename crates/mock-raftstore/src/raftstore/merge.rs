@@ -176,6 +176,7 @@ impl Effects {
         let region = &mut target.meta.region;
         region.epoch.version = region.epoch.version.max(source.meta.region.epoch.version) + 1;
         region.range = range;
+        target.meta.range_deleted = target.meta.range_deleted.max(source.meta.range_deleted);
         target.applied = at.index;
         put_region(batch, &target.meta);
         put_replayable(batch, id, at.index);

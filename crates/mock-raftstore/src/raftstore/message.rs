@@ -1,6 +1,6 @@
 //! What a store is asked to do, and how it answers.
 
-use logtide_model::{Op, Region, RegionEpoch, RegionId, StoreId, Term};
+use logtide_model::{Op, Region, RegionEpoch, RegionId, StoreId, Term, Ts};
 
 use super::command::SplitChild;
 use super::records::{PeerMeta, RegionMeta};
@@ -51,8 +51,8 @@ pub(crate) struct Proposal {
 
 /// What a proposal does.
 pub(crate) enum Action {
-    /// Changes data.
-    Write(Vec<Op>),
+    /// Changes data; with the timestamp of the range delete that is among it.
+    Write(Vec<Op>, Option<Ts>),
     /// Splits the region.
     Split(Vec<SplitChild>),
     /// Adds a peer.

@@ -111,7 +111,8 @@ impl Peer {
         engine: &Arc<dyn KvEngine>,
     ) -> Result<Peer, EngineError> {
         let range = KeyRange::new(&b"\0"[..], &b"\0"[..]);
-        let meta = RegionMeta { region: Region { id: region_id, epoch, range }, peers: Vec::new() };
+        let meta =
+            RegionMeta { region: Region { id: region_id, epoch, range }, peers: Vec::new(), range_deleted: None };
         let log = RaftLog::unborn(region_id, engine.clone())?;
         let failed = |e: raft::Error| EngineError {
             path: format!("raft group {region_id} on store {store_id}"),
@@ -211,7 +212,7 @@ impl Peer {
         }
         // Files are where the members of the region were when they were put there; splits and changes name members.
         let bound = match &action {
-            Action::Write(ops) => ops.iter().any(|op| matches!(op, Op::IngestSst { .. })),
+            Action::Write(ops, _) => ops.iter().any(|op| matches!(op, Op::IngestSst { .. })),
             Action::Split(_) | Action::AddPeer(_) | Action::RemovePeer(_) | Action::Merge { .. } => true,
             Action::Truncate { .. } => false,
         };
@@ -220,7 +221,7 @@ impl Peer {
             return reply(Err(RegionError::EpochNotMatch { current: vec![self.meta.region.clone()] }));
         }
         let command = match action {
-            Action::Write(ops) => Command::write(&self.meta.region, ops),
+            Action::Write(ops, range_deleted) => Command::write(&self.meta.region, ops, range_deleted),
             Action::Split(children) => Some(Command::split(&self.meta.region, children)),
             Action::AddPeer(_) | Action::RemovePeer(_) => match self.change(&action) {
                 Ok(change) => Some(Command::change(&self.meta.region, change)),

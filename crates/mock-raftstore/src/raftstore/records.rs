@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use logtide_model::{KeyRange, Region, RegionEpoch, RegionId, StoreId};
+use logtide_model::{KeyRange, Region, RegionEpoch, RegionId, StoreId, Ts};
 use prost::Message;
 use raft::eraftpb::{Entry, HardState};
 
@@ -72,6 +72,8 @@ pub(crate) struct PeerMeta {
 pub(crate) struct RegionMeta {
     pub(crate) region: Region,
     pub(crate) peers: Vec<PeerMeta>,
+    /// The ts of the last range delete in it, or in what it was split from or took over.
+    pub(crate) range_deleted: Option<Ts>,
 }
 
 /// An entry of a log, carried to another place.
@@ -135,6 +137,9 @@ pub(crate) struct RegionRecord {
     version: u64,
     #[prost(message, repeated, tag = "6")]
     peers: Vec<PeerMeta>,
+    /// 0: none.
+    #[prost(uint64, tag = "7")]
+    range_deleted: u64,
 }
 
 impl RegionMeta {
@@ -156,7 +161,8 @@ impl RegionMeta {
     pub(crate) fn record(&self) -> RegionRecord {
         let Region { id, epoch, range } = &self.region;
         let (start, end, peers) = (range.start.clone(), range.end.clone(), self.peers.clone());
-        RegionRecord { id: *id, start, end, conf_ver: epoch.conf_ver, version: epoch.version, peers }
+        let range_deleted = self.range_deleted.map_or(0, Ts::get);
+        RegionRecord { id: *id, start, end, conf_ver: epoch.conf_ver, version: epoch.version, peers, range_deleted }
     }
 
     fn decode(bytes: Bytes) -> Option<RegionMeta> {
@@ -169,7 +175,8 @@ impl RegionMeta {
             epoch: RegionEpoch { conf_ver: record.conf_ver, version: record.version },
             range: KeyRange { start: record.start, end: record.end },
         };
-        (!record.peers.is_empty()).then_some(RegionMeta { region, peers: record.peers })
+        let range_deleted = (record.range_deleted != 0).then_some(Ts::new(record.range_deleted));
+        (!record.peers.is_empty()).then_some(RegionMeta { region, peers: record.peers, range_deleted })
     }
 }
 
@@ -477,7 +484,8 @@ mod tests {
     fn regions_round_trip_and_logs_end_where_they_end() {
         let engine = MemoryEngine::new();
         let region = Region { id: 3, epoch: RegionEpoch { conf_ver: 1, version: 2 }, range: KeyRange::new("a", "") };
-        let meta = RegionMeta { region, peers: vec![PeerMeta { id: 9, store_id: 1 }] };
+        let peers = vec![PeerMeta { id: 9, store_id: 1 }];
+        let meta = RegionMeta { region, peers, range_deleted: Some(Ts::new(77)) };
         let mut batch = WriteBatch::default();
         bootstrap_region(&mut batch, &meta);
         batch.put(EngineCf::Raft, entry_key(3, 6), "x");

@@ -80,7 +80,9 @@ impl StoreShared {
 pub(crate) fn region_snapshot(engine: &dyn KvEngine, region_id: RegionId) -> Result<RegionSnapshot, HostError> {
     let snapshot = engine.snapshot();
     match read_region(&*snapshot, region_id)? {
-        Some((meta, applied)) => Ok(RegionSnapshot::new(snapshot, meta.region, applied.index)),
+        Some((meta, applied)) => {
+            Ok(RegionSnapshot::new(snapshot, meta.region, applied.index).range_deleted(meta.range_deleted))
+        }
         None => Err(HostError::RegionNotFound(region_id)),
     }
 }

@@ -108,7 +108,8 @@ mod tests {
     fn region(version: u64, start: &'static str, end: &'static str) -> RegionMeta {
         let epoch = RegionEpoch { conf_ver: 1, version };
         let region = Region { id: 7, epoch, range: KeyRange::new(start, end) };
-        RegionMeta { region, peers: vec![PeerMeta { id: 8, store_id: 1 }, PeerMeta { id: 9, store_id: 2 }] }
+        let peers = vec![PeerMeta { id: 8, store_id: 1 }, PeerMeta { id: 9, store_id: 2 }];
+        RegionMeta { region, peers, range_deleted: Some(logtide_model::Ts::new(5)) }
     }
 
     fn engine(meta: &RegionMeta, keys: &[&'static str]) -> MemoryEngine {

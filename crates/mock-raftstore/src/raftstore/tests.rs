@@ -53,7 +53,10 @@ fn region() -> Region {
 fn bootstrapped() -> MemoryEngine {
     let engine = MemoryEngine::new();
     let mut batch = WriteBatch::default();
-    bootstrap_region(&mut batch, &RegionMeta { region: region(), peers: vec![PeerMeta { id: 8, store_id: 1 }] });
+    bootstrap_region(
+        &mut batch,
+        &RegionMeta { region: region(), peers: vec![PeerMeta { id: 8, store_id: 1 }], range_deleted: None },
+    );
     engine.write(&batch, false).unwrap();
     engine
 }
@@ -64,7 +67,7 @@ fn propose(core: &mut StoreCore, key: &'static str, term: Option<u64>) -> Receiv
         region_id: 7,
         epoch: RegionEpoch { conf_ver: 1, version: 1 },
         term,
-        action: Action::Write(vec![Op::Put { cf: Cf::Default, key: key.into(), value: "v".into() }]),
+        action: Action::Write(vec![Op::Put { cf: Cf::Default, key: key.into(), value: "v".into() }], None),
         reply: Box::new(move |outcome| drop(tx.send(outcome))),
     }));
     rx
@@ -123,7 +126,7 @@ fn snapshot_of(region: Region, peer_here: u64) -> Message {
     let sender = MemoryEngine::new();
     let peers = vec![PeerMeta { id: peer_here, store_id: 1 }, PeerMeta { id: 99, store_id: 2 }];
     let (mut batch, id) = (WriteBatch::default(), region.id);
-    bootstrap_region(&mut batch, &RegionMeta { region, peers });
+    bootstrap_region(&mut batch, &RegionMeta { region, peers, range_deleted: None });
     batch.put(EngineCf::Default, "zx", "sent");
     sender.write(&batch, false).unwrap();
     let snapshot = snapshot::take(&*sender.snapshot(), id).unwrap();

@@ -42,6 +42,8 @@ pub(crate) struct Changes {
     pub(crate) guards: Vec<KeyGuard>,
     /// What comes by files instead.
     pub(crate) files: Vec<(Cf, SortedRecords)>,
+    /// When a range is removed.
+    pub(crate) range_deleted: Option<Ts>,
 }
 
 impl Changes {

@@ -42,10 +42,12 @@ impl TxnExecutor for Percolator {
         concurrency: &ConcurrencyManager,
     ) -> Result<Plan, HostError> {
         match run(command, MvccReader { snapshot }, concurrency) {
-            Ok((Changes { ops, guards, files }, response)) => Ok(Plan { ops, files, response, guards }),
+            Ok((Changes { ops, guards, files, range_deleted }, response)) => {
+                Ok(Plan { ops, files, response, range_deleted, guards })
+            }
             Err(Fail::Keys(errors)) => {
                 let (ops, files, guards) = (Vec::new(), Vec::new(), Vec::new());
-                Ok(Plan { ops, files, response: KvResponse::Errors(errors), guards })
+                Ok(Plan { ops, files, response: KvResponse::Errors(errors), range_deleted: None, guards })
             }
             Err(Fail::Host(error)) => Err(error),
         }
@@ -81,7 +83,7 @@ fn run(
             return ingest(pairs, *start_ts, *min_commit_ts, reader.snapshot, concurrency);
         }
         Command::DeleteRange { cfs, start, end } => {
-            delete_range(cfs, start, end, reader.snapshot, out);
+            delete_range(cfs, start, end, reader.snapshot, concurrency, out)?;
             KvResponse::Done
         }
         Command::Commit { keys, start_ts, commit_ts } => {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use logtide_mock_raftstore::rpc::{Command, KvRequest};
 use logtide_mock_raftstore::transport::{Envelope, Faults, Filter};
-use logtide_model::{Region, RegionId, StoreId, encode_raw_key};
+use logtide_model::{Cf, KeyRange, Region, RegionId, StoreId, encode_raw_key};
 use rand::rngs::SmallRng;
 
 use super::World;
@@ -20,6 +20,7 @@ impl World {
             Step::Transfer(region, to) => self.transfer(region, to),
             Step::Split(key) => drop(self.cluster.submit_split(&workload::key(u64::from(key) % super::KEYS))),
             Step::Ingest(seed) => self.ingest(seed),
+            Step::DeleteRange(seed) => self.delete_range(seed),
             Step::Depose(region, to) => self.depose(region, to),
             Step::Merge(region) => self.merge(region),
             Step::AddPeer(region, to) => self.add_peer(region, to),
@@ -78,6 +79,30 @@ impl World {
         let command = Command::Ingest { pairs, start_ts, min_commit_ts };
         let request = KvRequest { region_id: region.id, epoch: region.epoch, command };
         drop(self.cluster.submit(leader, request));
+    }
+
+    /// Nobody waits for the answer here either. What clients make of records that vanish is their business.
+    fn delete_range(&mut self, seed: u64) {
+        let pd = self.cluster.pd();
+        let (region, leader) =
+            pd.locate_raw(&workload::range_delete(seed, |_| true).map(|(start, ..)| start).unwrap_or_default());
+        let is_here = |key: &[u8]| region.range.contains(&encode_raw_key(key));
+        let Some((start, end, locks)) = workload::range_delete(seed, is_here) else { return };
+        self.history.will_delete(KeyRange::from_raw(&start, &end));
+        let cfs = if locks { vec![Cf::Default, Cf::Write, Cf::Lock] } else { vec![Cf::Default, Cf::Write] };
+        let command = Command::DeleteRange { cfs, start, end };
+        let request = KvRequest { region_id: region.id, epoch: region.epoch, command };
+        drop(self.cluster.submit(leader, request));
+    }
+
+    /// As an operator does with locks that nobody can resolve.
+    pub(crate) fn remove_locks(&mut self) {
+        self.scripts.kill_all();
+        for (region, leader, _) in self.cluster.pd().regions() {
+            let start = logtide_model::decode_raw_key(&region.range.start).unwrap_or_default();
+            let command = Command::DeleteRange { cfs: vec![Cf::Lock], start, end: Vec::new() };
+            drop(self.cluster.submit(leader, KvRequest { region_id: region.id, epoch: region.epoch, command }));
+        }
     }
 
     fn depose(&mut self, region: u8, to: u8) {

@@ -35,7 +35,12 @@ impl World {
             self.run(u64::from(n));
             self.run(u64::from(n) << 32);
             self.observe()?;
-            if present.is_none() && self.scripts.is_empty() {
+            // Whoever's records were removed may wait for ever for an answer that makes sense.
+            let helpless = self.history.has_range_deletes() && n >= 200;
+            if helpless && n % 50 == 0 {
+                self.remove_locks();
+            }
+            if present.is_none() && (self.scripts.is_empty() || helpless) {
                 present = self.cluster.pd().tso().ok();
             }
             if present.is_some_and(|present| self.task.checkpoint >= present) && self.storage_checkpoint()? >= present {

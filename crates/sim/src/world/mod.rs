@@ -75,6 +75,8 @@ pub struct Counts {
     pub uncommitted: u64,
     /// Restores that were compared.
     pub restores: u64,
+    /// Of these, how many were refused because of a range delete, and allowed then.
+    pub refusals: u64,
     /// How often the global checkpoint rose.
     pub advances: u64,
     /// Versions of keys at the end.
@@ -101,6 +103,7 @@ impl World {
             return Err(Violation::Broken("the cluster has no leaders".to_owned()));
         }
         history.read_files_from(cluster.stores().into_iter().map(|store| cluster.host(store)).collect());
+        history.ask_the_time(cluster.pd());
         let store = MemoryStore::with_clock(Arc::new(coordinator_clock.clone()));
         let tasks = Tasks::new(Arc::new(store.clone()) as Arc<dyn Store>);
         let coordinator = Flaky::new(Arc::new(store), rng.random());

@@ -46,6 +46,10 @@ impl KvSnapshot for Data {
         1
     }
 
+    fn last_range_delete(&self) -> Option<Ts> {
+        None
+    }
+
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, HostError> {
         Ok(self.cf(cf).get(key).cloned())
     }
@@ -115,7 +119,7 @@ impl Store {
     /// What the store would do; the plan is to be applied, or dropped.
     pub(crate) fn plan(&self, command: &Command) -> Plan {
         if let Err(response) = Percolator.prepare(command, &self.concurrency) {
-            return Plan { ops: Vec::new(), files: Vec::new(), response, guards: Vec::new() };
+            return Plan { ops: Vec::new(), files: Vec::new(), response, range_deleted: None, guards: Vec::new() };
         }
         Percolator.execute(command, &self.data, &self.concurrency).unwrap()
     }
