@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/logtide/target
 CARGO ?= cargo
 BIN = $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build demo demo-quick demo-s3 test fmt lint unit docs bench test-storages fuzz build-sim sim sim-planted
+.PHONY: help setup build demo demo-quick demo-s3 test fmt lint unit docs bench bench-scan test-storages fuzz build-sim sim sim-planted
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -61,6 +61,10 @@ fuzz: ## libFuzzer over every decoder, DURATION seconds each, on stable Rust (TA
 
 bench: ## the hook and the append path against their floors
 	$(CARGO) bench --locked -p logtide-benches
+
+bench-scan: setup ## what a scan costs the foreground, and a catch-up from the raft log against a scan (root, for a cold cache)
+	$(CARGO) build --locked --workspace --all-features --examples
+	$(BIN)/examples/scan_cost
 
 STORAGES = moto azurite ceph s3s-fs gcs-fake
 
