@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use logtide_coordinator::{FlushAnswer, TaskStatus};
-use logtide_model::{StoreId, TaskName};
+use logtide_model::{ErrorCode, StoreId, TaskName};
 use serde_json::json;
 
 use crate::args::FlushArgs;
@@ -32,7 +32,8 @@ pub(crate) fn run(args: &FlushArgs, as_json: bool) -> Result<(), Failure> {
         return Err(Failure::failed(
             format!("no store runs task {name} now"),
             "see 'logtide log status'; start the storage nodes with log backup enabled",
-        ));
+        )
+        .coded(ErrorCode::RaftReq));
     }
     let ticket = tasks.request_flush(&status.task)?;
     let until = Instant::now() + *args.timeout;
@@ -68,7 +69,11 @@ fn tell(status: &TaskStatus, asked: &BTreeSet<StoreId>, answers: &BTreeMap<Store
         };
         say(&format!("store {store}: {what}"));
     }
-    say(&format!("checkpoint[global]: {}", ts_arg::show(status.checkpoint)));
+    if status.checkpoint > status.task.start_ts {
+        say(&format!("checkpoint[global]: {}", ts_arg::show(status.checkpoint)));
+    } else {
+        say("checkpoint[global]: none yet: some region is not observed so far; 'logtide log status' says which");
+    }
 }
 
 fn store_json(store: StoreId, answer: Option<&FlushAnswer>) -> serde_json::Value {
@@ -92,5 +97,6 @@ fn judge(
     Err(Failure::failed(
         format!("task {name} was not flushed on store {stores} within {}", humantime::format_duration(timeout)),
         "see 'logtide log status' for what holds it up; a larger --timeout waits longer",
-    ))
+    )
+    .coded(ErrorCode::Io))
 }

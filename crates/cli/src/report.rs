@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use logtide_model::Diagnose;
+use logtide_model::{Diagnose, ErrorCode};
 use serde_json::json;
 
 /// A command that failed.
@@ -23,6 +23,11 @@ impl Failure {
     /// Something that does not work (exit code 1).
     pub(crate) fn failed(message: impl Into<String>, remedy: impl Into<String>) -> Self {
         Failure { exit: 1, ..Failure::usage(message, remedy) }
+    }
+
+    /// The same with another code than that of wrong settings.
+    pub(crate) fn coded(self, code: ErrorCode) -> Self {
+        Failure { code: code.to_string(), ..self }
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use logtide_coordinator::{DirectoryStore, NodeRecord, Tasks};
+use logtide_coordinator::{DirectoryStore, FlushAnswer, NodeRecord, StoreStatus, Tasks};
 use logtide_model::{Cipher, Incarnation, SecretKey, TaskEncryption, TaskName, Ts};
 use logtide_storage::{CheckpointWriter, Identity, claim};
 use serde_json::Value;
@@ -185,6 +185,46 @@ fn a_task_is_paused_and_goes_on() {
     assert_eq!(log("resume", &[])["changed"], true);
     let status = log("status", &[]);
     assert_eq!((&status[0]["status"], &status[0]["pause"]), (&"RUNNING".into(), &Value::Null));
+}
+
+#[test]
+fn a_flush_is_asked_of_every_store_that_lives_and_answers_are_told_as_they_are() {
+    let world = World::new();
+    let (coordinator, url) = (world.coordinator(), world.url("new"));
+    std::fs::create_dir(world.path("new")).unwrap();
+    let common = ["-u", &coordinator, "--task-name", "t"];
+    let flush = || logtide(&[&["log", "flush"][..], &common, &["--timeout", "30s"]].concat());
+    refused(&flush(), 1, &["KV:LogBackup:NoSuchTask", "t"]);
+    assert!(logtide(&[&["log", "start"][..], &common, &["--storage", &url]].concat()).status.success());
+    refused(&flush(), 1, &["no store runs task t"]);
+    let tasks = Tasks::new(Arc::new(DirectoryStore::open(world.path("coordinator")).unwrap()));
+    let task = tasks.require(&TaskName::new("t").unwrap()).unwrap();
+    for store_id in [1, 2] {
+        let boot = tasks.boot_epoch(store_id).unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64;
+        tasks.put_status(&task, &StoreStatus { store_id, boot, at_ms: now, ..StoreStatus::default() }).unwrap();
+    }
+    let answer = |ticket, store_id, generation, error| {
+        tasks.answer_flush(&task, &FlushAnswer { ticket, store_id, generation, error }).unwrap();
+    };
+    let told = std::thread::scope(|scope| {
+        let flush = scope.spawn(flush);
+        let ticket = loop {
+            match tasks.flush_requested(&task).unwrap() {
+                Some(ticket) => break ticket,
+                None => std::thread::yield_now(),
+            }
+        };
+        answer(ticket, 1, Some(5), None);
+        answer(ticket, 2, None, Some("its disk is full".to_owned()));
+        flush.join().unwrap()
+    });
+    let said = String::from_utf8_lossy(&told.stdout);
+    assert!(
+        said.contains("store 1: flushed, generation 5") && said.contains("store 2: not flushed: its disk"),
+        "{said}"
+    );
+    refused(&told, 1, &["not flushed on store 2"]);
 }
 
 /// A key that must be nowhere in what the command prints.
