@@ -214,6 +214,12 @@ pub trait EngineSnapshot: Send + Sync {
     /// # Errors
     /// [`EngineError`].
     fn iter<'a>(&'a self, cf: EngineCf, lower: Bytes, upper: Bytes) -> Result<Box<dyn EngineIter + 'a>, EngineError>;
+
+    /// Bytes of blocks that the engine has read from files so far for the calling thread, from the first call on; what it
+    /// finds in its cache does not count. `None` if it reads no files.
+    fn read_bytes(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Walks over the keys of a snapshot in ascending order. `key` and `value` may be called only after a move returned true.

@@ -39,6 +39,10 @@ impl KvSnapshot for RegionSnapshot {
         self.last_range_delete
     }
 
+    fn read_bytes(&self) -> Option<u64> {
+        self.snapshot.read_bytes()
+    }
+
     fn get(&self, cf: Cf, key: &[u8]) -> Result<Option<Bytes>, HostError> {
         if !self.region.range.contains(key) {
             return Ok(None);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, IngestExternalFileOptions, Options,
     ReadOptions, SstFileWriter,
@@ -191,6 +192,12 @@ impl EngineSnapshot for RocksSnapshot {
         options.set_iterate_upper_bound(&upper[..]);
         let iter = self.0.borrow_dependent().raw_iterator_cf_opt(handle(db, cf)?, options);
         Ok(Box::new(RocksIter { db, iter, begun: false }))
+    }
+
+    /// RocksDB's perf context is the thread's; its counters rise once they are asked for.
+    fn read_bytes(&self) -> Option<u64> {
+        thread_local! { static PERF: PerfContext = { set_perf_stats(PerfStatsLevel::EnableCount); PerfContext::default() } }
+        Some(PERF.with(|perf| perf.metric(PerfMetric::BlockReadByte)))
     }
 }
 

@@ -126,6 +126,38 @@ fn a_region_sees_itself_only() {
     });
 }
 
+#[test]
+#[cfg(feature = "rocksdb")]
+fn rocksdb_counts_what_it_reads_from_files_and_not_what_it_has_in_its_cache() {
+    use logtide_mock_raftstore::engine::RocksEngine;
+    let dir = tempfile::tempdir().unwrap();
+    let engine = RocksEngine::open(dir.path()).unwrap();
+    let mut batch = WriteBatch::default();
+    for n in 0..1000 {
+        put(&mut batch, EngineCf::Default, &format!("zkey-{n:04}"), &format!("{n}").repeat(300));
+    }
+    engine.write(&batch, false).unwrap();
+    drop(engine);
+    // What was only logged becomes a file when it is opened anew.
+    let engine = RocksEngine::open(dir.path()).unwrap();
+    let region = Region { id: 1, epoch: RegionEpoch::default(), range: KeyRange::ALL };
+    let snapshot = RegionSnapshot::new(engine.snapshot(), region, 1);
+    let read = || {
+        let before = snapshot.read_bytes().unwrap();
+        let mut iter = snapshot.iter(Cf::Default, &KeyRange::ALL).unwrap();
+        let mut found = 0;
+        while iter.next().unwrap() {
+            found += 1;
+        }
+        (found, snapshot.read_bytes().unwrap() - before)
+    };
+    let (found, bytes) = read();
+    assert!(found == 1000 && bytes > 20_000, "{found} keys, {bytes} bytes");
+    let (found, again) = read();
+    assert!(found == 1000 && again < bytes / 10, "{again} bytes were read again after {bytes}");
+    assert_eq!(RegionSnapshot::new(MemoryEngine::new().snapshot(), snapshot.region().clone(), 1).read_bytes(), None);
+}
+
 #[cfg(feature = "rocksdb")]
 #[test]
 fn rocksdb_keeps_what_was_written_and_refuses_to_open_twice() {
