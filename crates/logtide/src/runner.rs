@@ -185,7 +185,7 @@ impl Runner {
             return Some(Ended::Stopped);
         }
         if closing.to_seal {
-            if self.rhythm.is_due(now, &self.config) {
+            if self.rhythm.is_due(now, &self.config, false) {
                 self.try_seal(now);
             }
             return None;
@@ -205,8 +205,8 @@ impl Runner {
 
     fn is_due(&self, now: Instant) -> bool {
         let room = self.in_flight.len() < self.config.generations_in_flight;
-        let is_full = || self.progress.open_bytes() >= self.config.file_size_limit.as_u64();
-        room && (self.rhythm.is_due(now, &self.config) || is_full())
+        let is_full = self.progress.open_bytes() >= self.config.file_size_limit.as_u64();
+        room && self.rhythm.is_due(now, &self.config, is_full)
     }
 
     /// Seals; what fails is tried again soon.

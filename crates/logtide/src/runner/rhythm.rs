@@ -85,11 +85,11 @@ impl Rhythm {
         self.asked = true;
     }
 
-    /// True if a flush is due.
-    pub(crate) fn is_due(&self, now: Instant, config: &Config) -> bool {
+    /// True if a flush is due; with `is_full` it is, unless a seal has just failed.
+    pub(crate) fn is_due(&self, now: Instant, config: &Config, is_full: bool) -> bool {
         match self.retry_at {
             Some(at) => now >= at,
-            None => self.asked || now >= self.sealed_at + self.jittered(self.beat(config)),
+            None => self.asked || is_full || now >= self.sealed_at + self.jittered(self.beat(config)),
         }
     }
 
@@ -178,7 +178,7 @@ mod tests {
         let (mut now, mut last, mut intervals) = (start, start, Vec::new());
         while now < start + SECOND * 3600 * u32::try_from(hours).unwrap() {
             now += Duration::from_millis(50);
-            if rhythm.is_due(now, config) {
+            if rhythm.is_due(now, config, false) {
                 let taken_for = rhythm.sealed(intervals.len() as u64 + 1, now, config);
                 rhythm.flushed(objects, taken_for, took);
                 intervals.push(now - last);
@@ -240,11 +240,14 @@ mod tests {
         let mut rhythm = Rhythm::new(1, now);
         rhythm.sealed(1, now, &targets(None, None));
         let later = now + 10 * SECOND;
-        assert!(!rhythm.is_due(later, &targets(None, None)) && rhythm.is_due(later, &targets(Some(5), None)));
+        let fixed = targets(None, None);
+        assert!(!rhythm.is_due(later, &fixed, false) && rhythm.is_due(later, &targets(Some(5), None), false));
+        assert!(rhythm.is_due(now, &fixed, true), "what is full does not wait");
         rhythm.hurry();
-        assert!(rhythm.is_due(now, &targets(None, None)));
-        rhythm.failed(now, &targets(None, None));
-        assert!(!rhythm.is_due(now, &targets(None, None)) && rhythm.is_due(now + SECOND, &targets(None, None)));
+        assert!(rhythm.is_due(now, &fixed, false));
+        rhythm.failed(now, &fixed);
+        assert!(!rhythm.is_due(now, &fixed, true), "what fails is not tried at once, full or not");
+        assert!(rhythm.is_due(now + SECOND, &fixed, false));
     }
 
     proptest! {
@@ -258,7 +261,7 @@ mod tests {
             let (mut now, mut written) = (start, Vec::<(Instant, usize)>::new());
             for (number, (objects, took)) in (1..).zip(flushes) {
                 let took = Duration::from_millis(took);
-                while !rhythm.is_due(now, &config) {
+                while !rhythm.is_due(now, &config, false) {
                     let beat = rhythm.jittered(rhythm.beat(&config));
                     now = now.max(rhythm.sealed_at + beat);
                 }
