@@ -2,25 +2,23 @@
 //! markers, and hands the sealed generation to the flusher. It does not own: what is appended (shards), what is uploaded
 //! and published (flusher), threads and clocks (whoever polls it).
 
+mod flights;
 mod rhythm;
 mod sealing;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
-use logtide_flusher::{FlushError, Flushed, Flusher, SealedGeneration};
-use logtide_format::Mark;
-use logtide_model::planted::Bug;
+use logtide_flusher::{FlushError, Flushed, Flusher};
 use logtide_model::{Diagnose, HostError, Task, Ts};
 use logtide_shard::SealedShard;
-use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use crate::Config;
 use crate::node::Node;
 use crate::progress::TaskProgress;
+use flights::{Flight, Flights};
 pub(crate) use rhythm::Beat;
 use rhythm::Rhythm;
 use sealing::Sealing;
@@ -55,16 +53,6 @@ pub(crate) enum Ended {
     Superseded,
 }
 
-/// A generation that the flusher has.
-struct InFlight {
-    generation: u64,
-    answer: oneshot::Receiver<Result<Flushed, FlushError>>,
-    asked: Vec<FlushAnswer>,
-    sealed_at: Instant,
-    /// The objects that the rhythm took it for.
-    taken_for: f64,
-}
-
 /// The end that was asked for.
 struct Closing {
     /// The last flush has not been sealed yet.
@@ -86,7 +74,7 @@ pub(crate) struct Runner {
     rhythm: Rhythm,
     asked: Vec<FlushAnswer>,
     sealing: Option<Sealing>,
-    in_flight: VecDeque<InFlight>,
+    in_flight: Flights,
     closing: Option<Closing>,
     ended: Option<Ended>,
 }
@@ -113,7 +101,7 @@ impl Runner {
             rhythm,
             asked: Vec::new(),
             sealing: None,
-            in_flight: VecDeque::new(),
+            in_flight: Flights::default(),
             closing: None,
             ended: None,
         }
@@ -235,71 +223,27 @@ impl Runner {
         self.last_flush_ts = sealing.barrier.max(self.last_flush_ts.next());
         let asked = std::mem::take(&mut sealing.asked);
         let (sealed_at, taken_for) = (sealing.begun_at, sealing.taken_for);
-        let sealed = self.assemble(sealing);
+        let sealed = sealing.assemble(&self.node, &self.task, self.boot, self.last_flush_ts);
         let checkpoint = sealed.facts.iter().map(|fact| fact.checkpoint).min();
         self.progress.sealed(sealed.facts.len(), checkpoint);
         let generation = sealed.generation;
         let answer = self.flusher.submit(sealed);
-        self.in_flight.push_back(InFlight { generation, answer, asked, sealed_at, taken_for });
+        self.in_flight.push(Flight { generation, answer, asked, sealed_at, taken_for });
         self.show_in_flight();
-    }
-
-    fn assemble(&self, sealing: Sealing) -> SealedGeneration {
-        let Sealing { generation, barrier, parts, .. } = sealing;
-        let mut spools = Vec::with_capacity(parts.len());
-        let mut regions = BTreeMap::new();
-        let (mut facts, mut marks) = (Vec::new(), Vec::new());
-        for part in parts.into_values() {
-            spools.push(part.spool);
-            facts.extend(part.facts);
-            marks.extend(part.marks);
-            regions.extend(part.regions.into_iter().map(|(id, region)| (id, (region.note, region.resolved_ts))));
-        }
-        let resolved_ts = facts.iter().map(|fact| fact.checkpoint).min().unwrap_or(barrier);
-        SealedGeneration {
-            task: self.task.clone(),
-            store_id: self.node.host.store_id(),
-            boot: self.boot,
-            generation,
-            flush_ts: self.last_flush_ts,
-            resolved_ts,
-            spools,
-            regions,
-            marks: self.ended_by_now(marks),
-            facts,
-        }
-    }
-
-    /// What is marked may have come after the barrier, and was there when all shards had answered: now. Without a
-    /// timestamp it is not known when that is, and no base is above it.
-    fn ended_by_now(&self, mut marks: Vec<Mark>) -> Vec<Mark> {
-        if !marks.is_empty() && !Bug::MarkEndTooEarly.is_planted() {
-            let now = self.node.host.timestamp().unwrap_or(Ts::MAX);
-            marks.iter_mut().for_each(|mark| mark.before = mark.before.max(now));
-        }
-        marks
     }
 
     /// Takes back generations that are done, in order.
     fn reap(&mut self, now: Instant) -> Option<Ended> {
-        loop {
-            let oldest = self.in_flight.front_mut()?;
-            let result = match oldest.answer.try_recv() {
-                Ok(result) => result,
-                Err(oneshot::error::TryRecvError::Empty) => return None,
-                Err(oneshot::error::TryRecvError::Closed) => Err(FlushError::Stopped { generation: oldest.generation }),
-            };
-            let done = self.in_flight.pop_front()?;
+        while let Some((done, result)) = self.in_flight.landed() {
             self.show_in_flight();
-            if let Some(ended) = self.finished(done, result, now) {
+            if let Some(ended) = self.finished(&done, result, now) {
                 return Some(ended);
             }
         }
+        None
     }
 
-    fn finished(&mut self, done: InFlight, result: Result<Flushed, FlushError>, now: Instant) -> Option<Ended> {
-        let told = result.as_ref().map(|flushed| flushed.generation).map_err(ToString::to_string);
-        done.asked.iter().for_each(|asked| drop(asked.send(told.clone())));
+    fn finished(&mut self, done: &Flight, result: Result<Flushed, FlushError>, now: Instant) -> Option<Ended> {
         let task = &self.task.name;
         match result {
             Ok(flushed) => {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
+use logtide_flusher::SealedGeneration;
+use logtide_format::Mark;
 use logtide_model::message::{SealMarker, ShardMessage};
 use logtide_model::planted::Bug;
 use logtide_model::{Confirmed, HostError, LocalRegion, RegionId, Role, Task, Ts};
@@ -58,6 +60,34 @@ impl Sealing {
     pub(crate) fn is_complete(&self) -> bool {
         self.parts.len() == self.shards
     }
+
+    /// The sealed generation, of all parts.
+    pub(crate) fn assemble(self, node: &Node, task: &Arc<Task>, boot: u64, flush_ts: Ts) -> SealedGeneration {
+        let Sealing { generation, barrier, parts, .. } = self;
+        let mut spools = Vec::with_capacity(parts.len());
+        let mut regions = BTreeMap::new();
+        let (mut facts, mut marks) = (Vec::new(), Vec::new());
+        for part in parts.into_values() {
+            spools.push(part.spool);
+            facts.extend(part.facts);
+            marks.extend(part.marks);
+            regions.extend(part.regions.into_iter().map(|(id, region)| (id, (region.note, region.resolved_ts))));
+        }
+        let resolved_ts = facts.iter().map(|fact| fact.checkpoint).min().unwrap_or(barrier);
+        let (store_id, marks) = (node.host.store_id(), ended_by_now(node, marks));
+        let task = task.clone();
+        SealedGeneration { task, store_id, boot, generation, flush_ts, resolved_ts, spools, regions, marks, facts }
+    }
+}
+
+/// What is marked may have come after the barrier, and was there when all shards had answered: now. Without a
+/// timestamp it is not known when that is, and no base is above it.
+fn ended_by_now(node: &Node, mut marks: Vec<Mark>) -> Vec<Mark> {
+    if !marks.is_empty() && !Bug::MarkEndTooEarly.is_planted() {
+        let now = node.host.timestamp().unwrap_or(Ts::MAX);
+        marks.iter_mut().for_each(|mark| mark.before = mark.before.max(now));
+    }
+    marks
 }
 
 fn led_regions(node: &Node, task: &Task) -> Vec<RegionId> {
