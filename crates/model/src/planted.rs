@@ -6,6 +6,8 @@
 pub enum Bug {
     /// An upload that failed counts as done, and what it held is published.
     FailedFlushCounts,
+    /// Facts are published before their generation is committed.
+    PublishedTooEarly,
     /// Generations are committed as they come.
     FlushOutOfOrder,
     /// Names of objects have neither boot epoch nor generation.
@@ -56,8 +58,9 @@ pub enum Bug {
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 24] = [
+    pub const ALL: [Bug; 25] = [
         Bug::FailedFlushCounts,
+        Bug::PublishedTooEarly,
         Bug::FlushOutOfOrder,
         Bug::EqualNames,
         Bug::StopOvertakesStart,

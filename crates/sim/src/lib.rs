@@ -12,9 +12,12 @@
 
 pub mod client;
 mod coordinator;
+mod crashes;
 mod digest;
+mod durable;
 mod history;
 mod host;
+mod mortal;
 mod planted;
 mod schedule;
 mod simulate;
@@ -23,9 +26,11 @@ mod violation;
 mod workload;
 mod world;
 
+pub use crashes::{Crashes, crash_everywhere};
+pub use durable::CrashPoint;
 pub use history::History;
 pub use planted::{Find, hunt};
 pub use schedule::{STEPS, Schedule, Step};
-pub use simulate::{Outcome, shrink, simulate, simulate_and_tell};
+pub use simulate::{Outcome, shrink, simulate, simulate_and_tell, simulate_crashing};
 pub use violation::Violation;
 pub use world::{Counts, World};

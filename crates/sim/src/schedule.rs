@@ -116,6 +116,15 @@ impl Schedule {
     }
 }
 
+impl Schedule {
+    /// Writes and flushes without any trouble.
+    pub fn calm(seed: u64, steps: usize) -> Self {
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let step = |rng: &mut SmallRng| draw([0, 0, 0, 1, 1, 2, 15][rng.random_range(0..7)], rng);
+        Schedule { seed, steps: (0..steps).map(|_| step(&mut rng)).collect() }
+    }
+}
+
 /// Which kinds of trouble a schedule has, and how much: all at once would drown each of them.
 struct Flavour {
     shape: u32,

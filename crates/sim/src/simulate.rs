@@ -1,7 +1,9 @@
 //! One seed, one history: executes schedules, and makes those that fail smaller.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::durable::CrashPoint;
 use crate::schedule::{Schedule, Step};
 use crate::violation::Violation;
 use crate::world::{Counts, World};
@@ -22,23 +24,44 @@ pub fn simulate(schedule: &Schedule) -> Outcome {
     simulate_and_tell(schedule, &mut |_, _, _| {})
 }
 
+/// As [`simulate`], with a crash at one durable step of some store's backup; also what the durable steps were.
+pub fn simulate_crashing(schedule: &Schedule, point: Option<CrashPoint>) -> (Outcome, Vec<String>) {
+    let (mut at, mut done) = (0, Vec::new());
+    let run = || {
+        execute(schedule, &mut at, &mut |world| world.crash_at(point), &mut |_, _, _| {}, &mut |world| {
+            done = world.durable_steps();
+        })
+    };
+    let run = catch_unwind(AssertUnwindSafe(run));
+    (run.unwrap_or_else(|panic| panicked(at, &*panic)), done)
+}
+
 /// As [`simulate`]; `tell` is called after every step that found nothing.
 pub fn simulate_and_tell(schedule: &Schedule, tell: &mut dyn FnMut(usize, Step, &World)) -> Outcome {
     let mut at = 0;
-    let run = catch_unwind(AssertUnwindSafe(|| execute(schedule, &mut at, tell)));
-    run.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
-        let found = Some((at, Violation::Broken(format!("it panicked: {text}"))));
-        Outcome { counts: Counts::default(), digest: 0, found }
-    })
+    let run = catch_unwind(AssertUnwindSafe(|| execute(schedule, &mut at, &mut |_| {}, tell, &mut |_| {})));
+    run.unwrap_or_else(|panic| panicked(at, &*panic))
 }
 
-fn execute(schedule: &Schedule, at: &mut usize, tell: &mut dyn FnMut(usize, Step, &World)) -> Outcome {
+fn panicked(at: usize, panic: &(dyn Any + Send)) -> Outcome {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default();
+    let found = Some((at, Violation::Broken(format!("it panicked: {text}"))));
+    Outcome { counts: Counts::default(), digest: 0, found }
+}
+
+fn execute(
+    schedule: &Schedule,
+    at: &mut usize,
+    begin: &mut dyn FnMut(&World),
+    tell: &mut dyn FnMut(usize, Step, &World),
+    end: &mut dyn FnMut(&World),
+) -> Outcome {
     let mut world = match World::new(schedule.seed) {
         Ok(world) => world,
         Err(violation) => return Outcome { counts: Counts::default(), digest: 0, found: Some((0, violation)) },
     };
+    begin(&world);
     let mut steps = || -> Result<(), Violation> {
         for (n, step) in schedule.steps.iter().enumerate() {
             *at = n;
@@ -49,6 +72,7 @@ fn execute(schedule: &Schedule, at: &mut usize, tell: &mut dyn FnMut(usize, Step
         world.finish()
     };
     let steps = steps();
+    end(&world);
     Outcome { counts: world.counts(), digest: world.digest(), found: steps.err().map(|violation| (*at, violation)) }
 }
 

@@ -1,8 +1,8 @@
 //! Some hundreds of seeds, a few of them twice, and a few planted bugs; `make sim` and `make sim-planted` run more.
-#![allow(clippy::panic, reason = "tests")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
-use logtide_model::planted::Bug;
-use logtide_sim::{Schedule, hunt, simulate};
+use logtide_model::planted::{Bug, plant};
+use logtide_sim::{Schedule, crash_everywhere, hunt, simulate};
 
 /// What seeds found.
 fn run(seeds: std::ops::Range<u64>) -> Vec<(u64, String)> {
@@ -55,4 +55,33 @@ fn planted_bugs_are_found() {
     ] {
         assert!(hunt(bug, 0, 60).is_some(), "{bug:?} survives 60 seeds");
     }
+}
+
+/// `logtide-sim --crash-points` does it for as many seeds as one likes.
+#[test]
+fn a_crash_before_or_after_any_durable_step_loses_nothing() {
+    for (schedule, least) in [(Schedule::calm(1, 60), 40), (Schedule::of_length(3, 80), 40)] {
+        let crashes = crash_everywhere(&schedule, 0, 1);
+        assert!(crashes.found.is_none(), "{:?}", crashes.found);
+        let steps: usize = crashes.steps.values().sum();
+        assert!(steps >= least && crashes.runs == 2 * steps, "{crashes:?}");
+        for kind in ["put .log", "put v1/backupmeta", "put v1/logtide/heads", "put v1/global_checkpoint", "put probe"] {
+            assert!(crashes.steps.contains_key(kind), "{kind}: {crashes:?}");
+        }
+        for kind in ["commit /boot", "commit /fact/", "commit central_global", "commit storage-checkpoint"] {
+            assert!(crashes.steps.contains_key(kind), "{kind}: {crashes:?}");
+        }
+    }
+}
+
+/// What a crash in between shows and nothing else.
+#[test]
+fn facts_that_are_published_before_their_data_are_found_by_a_crash() {
+    let schedule = Schedule::calm(1, 60);
+    plant(Some(Bug::PublishedTooEarly));
+    let (without, with) = (simulate(&schedule), crash_everywhere(&schedule, 0, 1));
+    plant(None);
+    assert!(without.found.is_none(), "{without:?}");
+    let (point, what, violation) = with.found.unwrap();
+    assert!(what.contains("/fact/") && point.after || what.contains("put v1/backupmeta"), "{what}: {violation}");
 }

@@ -181,6 +181,24 @@ impl World {
         }
     }
 
+    /// The store whose process crashed at a durable step stops; it starts again some ticks later, and at once if another
+    /// one is down.
+    pub(crate) fn bury_and_revive(&mut self) -> Result<(), Violation> {
+        if let Some(store) = self.durable.take_dead() {
+            if self.stopped.is_empty() && self.nodes.remove(&store).is_some() {
+                self.stopped.insert(store);
+                self.cluster.stop_store(store);
+                self.revival = Some((store, self.ticks + 8));
+            } else if self.nodes.remove(&store).is_some() {
+                self.start_node(store)?;
+            }
+        }
+        match self.revival.take_if(|(_, at)| *at <= self.ticks) {
+            Some((store, _)) if self.stopped.contains(&store) => self.bring_back(store),
+            _ => Ok(()),
+        }
+    }
+
     fn restart(&mut self, n: u8) -> Result<(), Violation> {
         let stopped: Vec<StoreId> = self.stopped.iter().copied().collect();
         match stopped.get(usize::from(n) % stopped.len().max(1)) {

@@ -34,6 +34,7 @@ impl World {
             self.tick(50);
             self.run(u64::from(n));
             self.run(u64::from(n) << 32);
+            self.bury_and_revive()?;
             self.observe()?;
             // Whoever's records were removed may wait for ever for an answer that makes sense.
             let helpless = self.history.has_range_deletes() && n >= 200;
@@ -44,7 +45,8 @@ impl World {
                 present = self.cluster.pd().tso().ok();
             }
             if present.is_some_and(|present| self.task.checkpoint >= present) && self.storage_checkpoint()? >= present {
-                return self.compare(u32::MAX);
+                self.compare(u32::MAX)?;
+                return self.account_for_objects();
             }
         }
         Err(Violation::Stuck(format!(

@@ -4,6 +4,7 @@ mod check;
 mod faults;
 mod finale;
 mod node;
+mod objects;
 mod run;
 mod task;
 
@@ -24,6 +25,7 @@ use tokio::runtime::Runtime;
 use crate::client::{Scripts, SimClient};
 use crate::coordinator::{CoordinatorFaults, Flaky};
 use crate::digest::Digest;
+use crate::durable::{CrashPoint, DurableSteps};
 use crate::history::History;
 use crate::host::HostFaults;
 use crate::schedule::Step;
@@ -60,6 +62,9 @@ pub struct World {
     ticks: u64,
     squeezed: bool,
     stopped: BTreeSet<StoreId>,
+    durable: DurableSteps,
+    /// When a store whose process crashed at a durable step starts again, in ticks.
+    revival: Option<(StoreId, u64)>,
     auditor: Runtime,
     digest: Digest,
     counts: Counts,
@@ -77,6 +82,8 @@ pub struct Counts {
     pub restores: u64,
     /// Of these, how many were refused because of a range delete, and allowed then.
     pub refusals: u64,
+    /// Objects at the end that no metadata refers to, left by crashes.
+    pub orphans: u64,
     /// How often the global checkpoint rose.
     pub advances: u64,
     /// Versions of keys at the end.
@@ -135,6 +142,8 @@ impl World {
             ticks: 0,
             squeezed: false,
             stopped: BTreeSet::new(),
+            durable: DurableSteps::default(),
+            revival: None,
             auditor,
             digest: Digest::default(),
             counts: Counts::default(),
@@ -181,6 +190,16 @@ impl World {
         digest.value()
     }
 
+    /// The process that comes to that durable step crashes.
+    pub fn crash_at(&self, point: Option<CrashPoint>) {
+        self.durable.crash_at(point);
+    }
+
+    /// The durable steps so far.
+    pub fn durable_steps(&self) -> Vec<String> {
+        self.durable.done()
+    }
+
     /// How it stands, in a line.
     pub fn describe(&self) -> String {
         let regions = self.cluster.pd().regions();
@@ -215,6 +234,7 @@ impl World {
             Step::Check(n) => self.compare(n)?,
             trouble => self.trouble(trouble)?,
         }
+        self.bury_and_revive()?;
         self.observe()?;
         // A storage that holds less than it says may show it for a short time only.
         if matches!(step, Step::Tick(_)) { self.compare_if_new() } else { Ok(()) }

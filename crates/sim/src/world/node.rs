@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 
 use super::World;
 use crate::host::SimHost;
+use crate::mortal::MortalCoordinator;
 use crate::violation::Violation;
 
 /// Bytes for events on their way, usually.
@@ -91,9 +92,11 @@ impl World {
         if self.squeezed {
             config.pending_memory_quota = ByteSize::b(LITTLE_MEMORY as u64);
         }
-        let opener = self.task.opener();
+        let process = self.durable.process(store);
+        let opener = self.task.opener(process.clone());
+        let coordinator = MortalCoordinator { inner: Arc::new(self.coordinator.clone()), process };
         let stepped = Builder::new(Arc::new(host), PathBuf::new())
-            .coordinator(Arc::new(self.coordinator.clone()))
+            .coordinator(Arc::new(coordinator))
             .config(config)
             .storages(opener)
             .stepped(runtime.handle().clone())

@@ -8,7 +8,9 @@ use logtide_model::{Compression, TaskName, Ts};
 use logtide_storage::{Storage, StorageError};
 use parking_lot::Mutex;
 
+use crate::durable::Process;
 use crate::history::History;
+use crate::mortal::MortalStorage;
 use crate::storage::{SimStorage, StorageFaults};
 use crate::violation::Violation;
 
@@ -73,11 +75,17 @@ impl SimTask {
         }
     }
 
-    /// Opens the storages of all lives.
-    pub(crate) fn opener(&self) -> impl Fn(&str) -> Result<Storage, StorageError> + Send + Sync + 'static {
+    /// Opens the storages of all lives for a process.
+    pub(crate) fn opener(
+        &self,
+        process: Process,
+    ) -> impl Fn(&str) -> Result<Storage, StorageError> + Send + Sync + 'static {
         let storages = self.storages.clone();
         move |url| match storages.lock().get(url) {
-            Some(storage) => Ok(Storage { store: Arc::new(storage.clone()), url: url.to_owned() }),
+            Some(storage) => {
+                let store = MortalStorage { inner: Arc::new(storage.clone()), process: process.clone() };
+                Ok(Storage { store: Arc::new(store), url: url.to_owned() })
+            }
             None => Err(StorageError::BadUrl { url: url.to_owned(), reason: "no life of the task has it".to_owned() }),
         }
     }

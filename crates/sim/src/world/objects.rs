@@ -1,0 +1,82 @@
+//! What lies in the storage at the end: each object is one that metadata refers to, one of a known kind, or the remains
+//! of something that did not come to its end, which their names tell.
+
+use std::collections::BTreeSet;
+
+use futures::TryStreamExt;
+use logtide_format::{
+    CHECKPOINT_PREFIX, HEAD_PREFIX, MARKS_PREFIX, METADATA_PREFIX, MetaName, decode_metadata, marks_path,
+};
+use logtide_storage::{BACKUPMETA_OBJECT, IDENTITY_OBJECT, LOCK_OBJECT, OWN_PREFIX, Storage};
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
+
+use super::World;
+use crate::violation::Violation;
+
+/// What all metadata objects say of others.
+#[derive(Default)]
+struct Referred {
+    data: BTreeSet<String>,
+    /// Where marks of their generations would be.
+    marks: BTreeSet<String>,
+}
+
+impl World {
+    /// Every object is accounted for, and none is missing that metadata refers to.
+    pub(crate) fn account_for_objects(&mut self) -> Result<(), Violation> {
+        let Some(storage) = self.task.calm() else { return Ok(()) };
+        let names = self.auditor.block_on(names(&storage))?;
+        let mut referred = Referred::default();
+        for name in names.iter().filter(|name| name.starts_with(METADATA_PREFIX)) {
+            self.auditor.block_on(referred.read(&storage, name))?;
+        }
+        if let Some(lost) = referred.data.iter().find(|name| !names.contains(*name)) {
+            return Err(Violation::Restore(format!("metadata refers to {lost}, which is not there")));
+        }
+        self.counts.orphans = 0;
+        for name in &names {
+            match referred.knows(name) {
+                Some(true) => {}
+                Some(false) => self.counts.orphans += 1,
+                None => return Err(Violation::Restore(format!("nobody knows what {name} is"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Referred {
+    async fn read(&mut self, storage: &Storage, name: &str) -> Result<(), Violation> {
+        let broken = |e: object_store::Error| Violation::broken(&e);
+        let bytes = storage.store.get(&Path::from(name)).await.map_err(broken)?.bytes().await.map_err(broken)?;
+        let unreadable = |e: logtide_format::FormatError| Violation::Restore(e.to_string());
+        let metadata = decode_metadata(name, &bytes).map_err(unreadable)?;
+        self.data.extend(metadata.file_groups.into_iter().map(|group| group.path));
+        let MetaName { store_id, tag, .. } = MetaName::parse(name).map_err(unreadable)?;
+        self.marks.extend(tag.map(|tag| marks_path(store_id, tag)));
+        Ok(())
+    }
+
+    /// True for an object that has its place, false for one that nothing refers to; `None` for a stranger.
+    fn knows(&self, name: &str) -> Option<bool> {
+        let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+        if [IDENTITY_OBJECT, BACKUPMETA_OBJECT, LOCK_OBJECT].contains(&name)
+            || begins(&[CHECKPOINT_PREFIX, HEAD_PREFIX, METADATA_PREFIX])
+        {
+            return Some(true);
+        }
+        if name.starts_with(MARKS_PREFIX) {
+            return Some(self.marks.contains(name));
+        }
+        if name.starts_with(&format!("{OWN_PREFIX}/probe/")) {
+            return Some(false);
+        }
+        (name.starts_with("v1/") && name.ends_with(".log")).then(|| self.data.contains(name))
+    }
+}
+
+async fn names(storage: &Storage) -> Result<BTreeSet<String>, Violation> {
+    let listed = storage.store.list(None).map_ok(|meta| meta.location.to_string()).try_collect();
+    listed.await.map_err(|e: object_store::Error| Violation::broken(&e))
+}
