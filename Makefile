@@ -25,7 +25,7 @@ demo-quick: build ## the same with less data, under a minute
 	@PATH="$(BIN):$$PATH" $(BIN)/demo --quick
 
 SERVER ?= moto
-demo-s3: build ## the quick demo against a real S3 server, SERVER=moto, ceph or s3s-fs
+demo-s3: build ## the quick demo against a real S3 server, SERVER=moto or ceph
 	@PATH="$(BIN):$$PATH" .ci/servers/run $(SERVER) sh -c 'DEMO_STORAGE="$$LOGTIDE_TEST_STORAGE" $(BIN)/demo --quick'
 
 test: setup fmt lint unit docs ## everything that must be green: format, clippy, every crate's tests, docs

@@ -46,6 +46,21 @@ fn the_demo_proves_itself_and_an_independent_reader_agrees() {
     assert!(dir.path().join("summary.json").exists());
 }
 
+/// On the real S3 server that `make test` starts.
+#[test]
+fn the_demo_proves_itself_with_an_s3_server_and_shows_no_credentials() {
+    let url = std::env::var("LOGTIDE_TEST_STORAGE")
+        .unwrap_or_else(|_| panic!("LOGTIDE_TEST_STORAGE names no server; run this test by `make unit`"));
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_demo"));
+    demo.arg("--quick").env("DEMO_DATA", repository().join("crates")).env("DEMO_STORAGE", &url);
+    let output = demo.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("PROVEN"), "{said}");
+    assert!(said.contains("--storage s3://"), "{said}");
+    let (_, secret) = url.split_once("secret-access-key=").unwrap();
+    assert!(!said.contains(secret.split('&').next().unwrap()), "the secret is shown: {said}");
+}
+
 /// What a store has committed up to `checkpoint`, as lines `cf TAB key TAB value`: puts and deletes, and the values that
 /// the puts refer to. The garbage collector did not run, so all of it has to be in the backup.
 fn committed(store: &Path, checkpoint: u64) -> String {
