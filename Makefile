@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/logtide/target
 CARGO ?= cargo
 BIN = $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build demo demo-quick demo-s3 test fmt lint unit docs bench bench-scan test-storages fuzz build-sim sim sim-planted
+.PHONY: help setup build demo demo-quick demo-s3 test fmt lint unit docs bench bench-scan bench-flush test-storages fuzz build-sim sim sim-planted
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -59,12 +59,15 @@ DURATION ?= 60
 fuzz: ## libFuzzer over every decoder, DURATION seconds each, on stable Rust (TARGETS='records task': only those)
 	@fuzz/run $(DURATION) $(TARGETS)
 
-bench: ## the hook and the append path against their floors
+bench: ## the hook, the append path and flushes to a directory against their floors
 	$(CARGO) bench --locked -p logtide-benches
 
 bench-scan: setup ## what a scan costs the foreground, and a catch-up from the raft log against a scan (root, for a cold cache)
 	$(CARGO) build --locked --workspace --all-features --examples
 	$(BIN)/examples/scan_cost
+
+bench-flush: ## flushes to a directory and to a real S3 server (s3s-fs)
+	.ci/servers/run s3s-fs $(CARGO) bench --locked -p logtide-benches --bench flush
 
 STORAGES = moto azurite ceph s3s-fs gcs-fake
 

@@ -16,14 +16,21 @@ pub struct Took {
 impl Took {
     /// Times `work` on this thread.
     pub fn of<T>(work: impl FnOnce() -> T) -> (Took, T) {
-        let (cpu, wall) = (thread_cpu(), Instant::now());
+        let (cpu, wall) = (cpu_of(ClockId::ThreadCPUTime), Instant::now());
         let result = work();
-        (Took { wall: wall.elapsed(), cpu: thread_cpu().saturating_sub(cpu) }, result)
+        (Took { wall: wall.elapsed(), cpu: cpu_of(ClockId::ThreadCPUTime).saturating_sub(cpu) }, result)
+    }
+
+    /// Times `work` by the processor time of the whole process: for work that a runtime spreads over threads.
+    pub fn of_process<T>(work: impl FnOnce() -> T) -> (Took, T) {
+        let (cpu, wall) = (cpu_of(ClockId::ProcessCPUTime), Instant::now());
+        let result = work();
+        (Took { wall: wall.elapsed(), cpu: cpu_of(ClockId::ProcessCPUTime).saturating_sub(cpu) }, result)
     }
 }
 
-fn thread_cpu() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
+fn cpu_of(clock: ClockId) -> Duration {
+    let time = clock_gettime(clock);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 

@@ -102,6 +102,10 @@ impl SyncedDirectories {
     /// Syncs the entries of the directories that lead to `file`, as far as that was not done yet; with `entry` also that
     /// of the file.
     async fn settle(self: &Arc<Self>, file: PathBuf, entry: bool) -> Result<()> {
+        // As nearly always: a way over a thread that may block would cost a small put as much as its fsync.
+        if !entry && self.unknown(&file).is_empty() {
+            return Ok(());
+        }
         let this = self.clone();
         let work = move || this.settle_blocking(&file, entry).map_err(|e| failed("sync the directory of", &file, e));
         match tokio::runtime::Handle::try_current() {
