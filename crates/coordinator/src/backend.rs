@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use logtide_format::proto::storage_backend::Backend;
 use logtide_format::proto::{AzureBlobStorage, AzureCustomerKey, CloudDynamic, Gcs, Local, S3, StorageBackend};
+use logtide_model::without_credentials;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use url::{Url, form_urlencoded};
 
@@ -63,8 +64,9 @@ fn any_kind(url: &str) -> Backend {
 fn local_path(url: &str) -> Result<String, String> {
     let as_file = url.split_once(':').map_or_else(String::new, |(_, rest)| format!("file:{rest}"));
     let path = Url::parse(&as_file).ok().and_then(|url| url.to_file_path().ok());
-    let path = path.ok_or_else(|| format!("{url} is no path of this machine"))?;
-    path.into_os_string().into_string().map_err(|_| format!("the path of {url} is not UTF-8"))
+    let shown = without_credentials(url);
+    let path = path.ok_or_else(|| format!("{shown} is no path of this machine"))?;
+    path.into_os_string().into_string().map_err(|_| format!("the path of {shown} is not UTF-8"))
 }
 
 /// A remote URL in parts.

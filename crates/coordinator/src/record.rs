@@ -1,9 +1,11 @@
 //! Tasks as TiDB writes them: `StreamBackupTaskInfo` and ranges of raw keys.
 
+use std::fmt;
+
 use bytes::Bytes;
 use logtide_format::proto::{CompressionType, StreamBackupTaskInfo};
 use logtide_format::{security_config, task_encryption};
-use logtide_model::{Compression, Incarnation, KeyRange, Task, TaskEncryption, TaskName, Ts};
+use logtide_model::{Compression, Incarnation, KeyRange, Task, TaskEncryption, TaskName, Ts, without_credentials};
 use prost::Message;
 
 use crate::backend;
@@ -36,8 +38,8 @@ impl RawRange {
     }
 }
 
-/// A task that is to be started.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A task that is to be started. Its `Debug` form shows neither the parameters of the storage's URL nor keys.
+#[derive(Clone, PartialEq, Eq)]
 pub struct TaskSpec {
     /// Its name.
     pub name: TaskName,
@@ -53,6 +55,20 @@ pub struct TaskSpec {
     /// How data files are encrypted; `None`: not at all. A data key becomes part of the task's record, as TiDB keeps it:
     /// who can read the coordinator can read it.
     pub encryption: Option<TaskEncryption>,
+}
+
+impl fmt::Debug for TaskSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TaskSpec { name, storage, start_ts, ranges, compression, encryption } = self;
+        f.debug_struct("TaskSpec")
+            .field("name", name)
+            .field("storage", &without_credentials(storage))
+            .field("start_ts", start_ts)
+            .field("ranges", ranges)
+            .field("compression", compression)
+            .field("encryption", encryption)
+            .finish()
+    }
 }
 
 impl TaskSpec {

@@ -8,6 +8,7 @@ mod clock;
 mod error;
 mod log;
 mod memory;
+mod shown;
 mod state;
 mod watch;
 
@@ -32,8 +33,9 @@ pub const MAX_TXN_BYTES: usize = MAX_VALUE_BYTES + (MAX_VALUE_BYTES >> 2);
 /// The most conditions and the most actions of one transaction (etcd's `--max-txn-ops`).
 pub const MAX_TXN_OPS: usize = 128;
 
-/// A key with its value and its history in numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A key with its value and its history in numbers. Of values `Debug` shows the length alone, here and below: those of
+/// tasks hold credentials.
+#[derive(Clone, PartialEq, Eq)]
 pub struct KeyValue {
     /// The key.
     pub key: Bytes,
@@ -54,7 +56,7 @@ pub struct KeyValue {
 pub struct LeaseId(pub u64);
 
 /// What must hold for a transaction to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Condition {
     /// The key does not exist.
     Absent(Bytes),
@@ -67,7 +69,7 @@ pub enum Condition {
 }
 
 /// What a transaction does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Action {
     /// Sets a key.
     Put {

@@ -35,6 +35,6 @@ pub use memory::{MemoryBudget, Permit};
 pub use progress::{Publication, PublishError, Publisher, RegionFact};
 pub use range::KeyRange;
 pub use region::{Region, RegionEpoch, RegionId, StoreId, Term};
-pub use secret::{InvalidKey, SecretKey};
+pub use secret::{InvalidKey, SecretKey, without_credentials};
 pub use task::{Compression, Incarnation, InvalidTaskName, Task, TaskName};
 pub use ts::Ts;

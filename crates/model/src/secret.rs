@@ -73,6 +73,17 @@ impl Drop for SecretKey {
     }
 }
 
+/// A URL as anybody may see it: without its parameters, and without what stands before an `@`, for credentials come in
+/// both. Text that is no URL keeps what comes before a `?` or a `#`.
+pub fn without_credentials(url: &str) -> String {
+    let head = url.split(['?', '#']).next().unwrap_or_default();
+    let Some((scheme, rest)) = head.split_once("://") else { return head.to_owned() };
+    let host = rest.split('/').next().unwrap_or_default();
+    // A secret key may hold slashes: what stands before the last `@` goes.
+    let shown = if host.contains(['@', ':']) { rest.rsplit('@').next().unwrap_or_default() } else { rest };
+    format!("{scheme}://{shown}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +92,19 @@ mod tests {
     fn debug_tells_the_length_alone() {
         let key = SecretKey::new(*b"topsecret");
         assert_eq!(format!("{key:?} {:?}", Some(&key)), "SecretKey(9 bytes) Some(SecretKey(9 bytes))");
+    }
+
+    #[test]
+    fn a_url_is_shown_without_what_may_be_secret() {
+        for (url, shown) in [
+            ("s3://b/p?secret-access-key=S", "s3://b/p"),
+            ("s3://b#S", "s3://b"),
+            ("s3://K:a/b@c@bucket/p", "s3://bucket/p"),
+            ("local:///a@b", "local:///a@b"),
+            ("/dir?S", "/dir"),
+        ] {
+            assert_eq!(without_credentials(url), shown);
+        }
     }
 
     #[test]

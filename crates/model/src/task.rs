@@ -4,7 +4,7 @@ use std::fmt;
 
 use thiserror::Error;
 
-use crate::{KeyRange, TaskEncryption, Ts};
+use crate::{KeyRange, TaskEncryption, Ts, without_credentials};
 
 /// The name of a task: 1 to 128 characters of `[0-9a-zA-Z_]`, as `br` has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,14 +53,14 @@ pub enum Compression {
     Zstd,
 }
 
-/// A named log backup.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A named log backup. Its `Debug` form shows neither the parameters of the storage's URL nor keys.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Task {
     /// Its name.
     pub name: TaskName,
     /// Which life of the name.
     pub incarnation: Incarnation,
-    /// Where the backup goes, as a URL.
+    /// Where the backup goes, as a URL with the credentials that open it.
     pub storage: String,
     /// Everything that is committed above it is part of the backup.
     pub start_ts: Ts,
@@ -70,6 +70,21 @@ pub struct Task {
     pub compression: Compression,
     /// How data files are encrypted, in the storage and on the local disk; `None`: not at all.
     pub encryption: Option<TaskEncryption>,
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Task { name, incarnation, storage, start_ts, ranges, compression, encryption } = self;
+        f.debug_struct("Task")
+            .field("name", name)
+            .field("incarnation", incarnation)
+            .field("storage", &without_credentials(storage))
+            .field("start_ts", start_ts)
+            .field("ranges", ranges)
+            .field("compression", compression)
+            .field("encryption", encryption)
+            .finish()
+    }
 }
 
 impl Task {
@@ -90,12 +105,12 @@ mod tests {
     use crate::{Cipher, SecretKey};
 
     #[test]
-    fn a_task_does_not_show_its_key() {
+    fn a_task_shows_no_secret() {
         let key = SecretKey::new([0xa7; 32]);
         let task = Task {
             name: TaskName::new("t").unwrap(),
             incarnation: Incarnation(1),
-            storage: "local:///b".to_owned(),
+            storage: "s3://b/p?secret-access-key=hunter2".to_owned(),
             start_ts: Ts::ZERO,
             ranges: vec![KeyRange::ALL],
             compression: Compression::Zstd,
@@ -103,6 +118,7 @@ mod tests {
         };
         let text = format!("{task:?} {task:#?}");
         assert!(text.contains("SecretKey(32 bytes)") && text.contains("Aes256Ctr"), "{text}");
+        assert!(text.contains("s3://b/p") && !text.contains("hunter2"), "{text}");
         assert!(!text.contains("167") && !text.to_lowercase().contains("a7"), "{text}");
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use logtide_model::without_credentials;
 use url::Url;
 
 use crate::StorageError;
@@ -65,23 +66,7 @@ fn memory(given: &str, rest: &str) -> Result<Location, StorageError> {
 }
 
 pub(crate) fn bad(given: &str, reason: &str) -> StorageError {
-    StorageError::BadUrl { url: without_query(given), reason: reason.to_owned() }
-}
-
-/// Credentials come in the query or before an `@`: errors must not repeat them.
-pub(crate) fn without_query(given: &str) -> String {
-    let head = given.split(['?', '#']).next().unwrap_or_default();
-    match head.split_once("://") {
-        Some((scheme, rest)) => {
-            let (host, path) = rest.split_once('/').map_or((rest, None), |(h, p)| (h, Some(p)));
-            if host.contains(['@', ':']) {
-                // A secret key may hold slashes: what stands before the last `@` goes.
-                return format!("{scheme}://{}", rest.rsplit('@').next().unwrap_or_default());
-            }
-            path.map_or_else(|| format!("{scheme}://{host}"), |p| format!("{scheme}://{host}/{p}"))
-        }
-        None => head.to_owned(),
-    }
+    StorageError::BadUrl { url: without_credentials(given), reason: reason.to_owned() }
 }
 
 #[cfg(test)]

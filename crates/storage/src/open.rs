@@ -5,11 +5,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use logtide_model::without_credentials;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 
 use crate::durable::DurableLocal;
-use crate::location::{Location, local_url, without_query};
+use crate::location::{Location, local_url};
 use crate::{Storage, StorageError};
 
 /// The memory storages of this process live as long as it does: a node that restarts in a test finds its objects.
@@ -66,7 +67,7 @@ pub fn redacted(url: &str) -> String {
     match Location::parse(url) {
         Ok(Location::Remote(remote)) => remote.shown(),
         Ok(_) => url.to_owned(),
-        Err(_) => without_query(url),
+        Err(_) => without_credentials(url),
     }
 }
 
