@@ -1,4 +1,8 @@
 //! The lock of a directory: an OS lock on a file, so that it ends with the process that holds it.
+//!
+//! Who wants the lock takes a turn first: a second lock, which is given back once the first is held. Without it a
+//! process that commits without a pause would hold the lock nearly whenever another one looks for it, and starve it;
+//! the turn it holds for moments only.
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -28,6 +32,7 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 pub(crate) struct LockFile {
     file: File,
+    turn: File,
     path: PathBuf,
 }
 
@@ -36,13 +41,11 @@ pub(crate) struct Held<'a>(&'a LockFile);
 
 impl LockFile {
     pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(path)
-            .map_err(StoreError::io("open", path))?;
-        Ok(LockFile { file, path: path.to_path_buf() })
+        let open = |path: &Path| {
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+            file.map_err(StoreError::io("open", path))
+        };
+        Ok(LockFile { file: open(path)?, turn: open(&path.with_extension("turn"))?, path: path.to_path_buf() })
     }
 
     pub(crate) fn acquire(&self, kind: Kind) -> Result<Held<'_>, StoreError> {
@@ -50,10 +53,19 @@ impl LockFile {
             Kind::Shared => FlockOperation::NonBlockingLockShared,
             Kind::Exclusive => FlockOperation::NonBlockingLockExclusive,
         };
-        let (start, mut pause) = (Instant::now(), Duration::from_micros(50));
+        let start = Instant::now();
+        self.wait(&self.turn, FlockOperation::NonBlockingLockExclusive, start)?;
+        let held = self.wait(&self.file, operation, start);
+        unlock(&self.turn);
+        held.map(|()| Held(self))
+    }
+
+    /// Tries until it has that lock, or until patience is over.
+    fn wait(&self, file: &File, operation: FlockOperation, start: Instant) -> Result<(), StoreError> {
+        let mut pause = Duration::from_micros(50);
         loop {
-            match flock(&self.file, operation) {
-                Ok(()) => return Ok(Held(self)),
+            match flock(file, operation) {
+                Ok(()) => return Ok(()),
                 Err(Errno::WOULDBLOCK | Errno::INTR) if start.elapsed() < PATIENCE => {
                     thread::sleep(pause);
                     pause = (pause * 2).min(LONGEST_PAUSE);
@@ -67,9 +79,13 @@ impl LockFile {
     }
 }
 
+/// Unlocking an open, locked file has no way to fail that could be acted on; closing it unlocks too.
+fn unlock(file: &File) {
+    let _ = flock(file, FlockOperation::Unlock);
+}
+
 impl Drop for Held<'_> {
     fn drop(&mut self) {
-        // Unlocking an open, locked file has no way to fail that could be acted on; closing it unlocks too.
-        let _ = flock(&self.0.file, FlockOperation::Unlock);
+        unlock(&self.0.file);
     }
 }
