@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/logtide/target
 CARGO ?= cargo
 BIN = $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build demo demo-quick demo-s3 test fmt lint unit docs bench bench-scan bench-flush test-storages fuzz build-sim sim sim-planted
+.PHONY: help setup build demo demo-quick demo-s3 test fmt lint unit docs bench bench-scan bench-flush test-storages test-kms fuzz build-sim sim sim-planted
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -78,3 +78,6 @@ test-storages: $(STORAGES:%=test-storage-%) ## the storage suites against every 
 test-storage-%: ## … against one: moto, azurite, ceph, s3s-fs (lies about create-if-absent), gcs-fake, minio
 	LOGTIDE_TEST_LONG=1 .ci/servers/run $* \
 	  $(CARGO) test --locked -p logtide-storage --all-features --test storages -- real_server faults server tls
+
+test-kms: ## master keys in a key management service: moto's (Amazon), our own fake (Google)
+	for server in moto gcs-fake; do .ci/servers/run $$server $(CARGO) test --locked -p logtide-storage --all-features --test kms || exit 1; done

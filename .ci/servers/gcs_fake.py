@@ -1,10 +1,15 @@
-"""As much of the XML interface of Google Cloud Storage as object_store uses, in memory: gcs_fake.py PORT BUCKET.
+"""As much of Google Cloud as logtide uses, in memory: gcs_fake.py PORT BUCKET.
 
-After the reference of the XML API: objects with generations and `x-goog-if-generation-match`, lists of version 2,
-multipart uploads. No credentials are looked at. It listens on loopback only.
+After the reference of the XML API of Cloud Storage: objects with generations and `x-goog-if-generation-match`, lists of
+version 2, multipart uploads. After the REST reference of Cloud KMS: `encrypt` and `decrypt` with the keys of one ring,
+whose names tell how they fare: `disabled`, `forbidden`, `busy-twice` (503 twice, then well), `missing`; `lying` damages
+what it gives and keeps the sum. No credentials are looked at. It listens on loopback only.
 """
 
+import base64
 import hashlib
+import json
+import os
 import re
 import sys
 import threading
@@ -74,6 +79,61 @@ def listing(query):
     return f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>{token}{body}</ListBucketResult>"
 
 
+KEY = re.compile(r"/v1/(projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/([^/:]+)):(encrypt|decrypt)")
+BUSY = {}  # key -> requests that it refused
+
+
+class KmsRefused(Exception):
+    def __init__(self, status, code):
+        super().__init__(code)
+        self.status, self.code = status, code
+
+
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ 0x82F63B78 if crc & 1 else crc >> 1
+    return str(crc ^ 0xFFFFFFFF)
+
+
+def stream(key, nonce, data):
+    """No cipher to trust, but one that nobody reads without the key's name, which is all that a fake needs."""
+    pad = hashlib.shake_256(key.encode() + nonce).digest(len(data))
+    return bytes(a ^ b for a, b in zip(data, pad))
+
+
+def kms(key, name, operation, request):
+    if name == "missing":
+        raise KmsRefused(404, "NOT_FOUND")
+    if name == "forbidden":
+        raise KmsRefused(403, "PERMISSION_DENIED")
+    if name == "disabled":
+        raise KmsRefused(400, "FAILED_PRECONDITION")
+    with LOCK:
+        BUSY[key] = BUSY.get(key, 0) + 1
+        if name == "busy-twice" and BUSY[key] <= 2:
+            raise KmsRefused(503, "UNAVAILABLE")
+    field = "plaintext" if operation == "encrypt" else "ciphertext"
+    data = base64.b64decode(request[field])
+    if request.get(field + "Crc32c") != crc32c(data):
+        raise KmsRefused(400, "INVALID_ARGUMENT")
+    if operation == "encrypt":
+        nonce = os.urandom(16)
+        tag = hashlib.sha256(key.encode() + nonce + data).digest()
+        result, name_of, more = nonce + tag + stream(key, nonce, data), "ciphertext", {"verifiedPlaintextCrc32c": True}
+    else:
+        nonce, tag = data[:16], data[16:48]
+        result, name_of, more = stream(key, nonce, data[48:]), "plaintext", {}
+        if hashlib.sha256(key.encode() + nonce + result).digest() != tag:
+            raise KmsRefused(400, "INVALID_ARGUMENT")
+    total = crc32c(result)
+    if name == "lying":
+        result = bytes([result[0] ^ 1]) + result[1:]
+    return {name_of: base64.b64encode(result).decode(), name_of + "Crc32c": total, **more}
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
@@ -94,6 +154,9 @@ class Handler(BaseHTTPRequestHandler):
         bucket, _, name = unquote(url.path).lstrip("/").partition("/")
         query = {key: values[0] for key, values in parse_qs(url.query, keep_blank_values=True).items()}
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        key = KEY.fullmatch(url.path)
+        if key and self.command == "POST":
+            return self.do_kms(*key.groups(), body)
         try:
             if bucket != BUCKET:
                 raise Refused(404, "NoSuchBucket")
@@ -105,6 +168,15 @@ class Handler(BaseHTTPRequestHandler):
             self.respond(refused.status, text.encode())
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_verb
+
+    def do_kms(self, key, name, operation, body):
+        status, answer = 200, None
+        try:
+            answer = kms(key, name, operation, json.loads(body))
+        except KmsRefused as refused:
+            status = refused.status
+            answer = {"error": {"code": status, "status": refused.code, "message": f"not with {key}"}}
+        self.respond(status, json.dumps(answer).encode(), Content_Type="application/json")
 
     def do_put(self, name, _query, body):
         source = self.headers.get("x-goog-copy-source")

@@ -1,4 +1,4 @@
-# moto: S3 in memory, quick to start. It verifies neither signatures nor checksums.
+# moto: S3 and KMS in memory, quick to start. It verifies neither signatures nor checksums.
 VERSION=5.2.5
 
 install() {
@@ -21,6 +21,8 @@ start() {
   wait_port "$port" $!
   make_bucket "$port" test testtest bucket
   s3_url "$port" test testtest bucket
+  KMS="aws-kms:///$(python3 "$HERE/kms_key.py" "$port")?ENDPOINT=http://127.0.0.1:$port&REGION=us-east-1"
+  KMS="$KMS&AWS_ACCESS_KEY_ID=test&AWS_SECRET_ACCESS_KEY=testtest"
   CREATE=honoured
   CREDENTIALS=ignored
   DEFECTS="takes-changed-bodies"

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use logtide_format::Keys;
 use logtide_model::{Cipher, Diagnose, MasterKeyRef, SecretKey, TaskEncryption};
-use logtide_storage::{no_kms, open_master_key, parse_master_keys, read_key_file};
+use logtide_storage::{open_kms, open_master_key, parse_master_keys, read_key_file};
 
 use crate::args::CrypterArgs;
 use crate::report::Failure;
@@ -56,7 +56,7 @@ pub(crate) fn keys(args: &CrypterArgs) -> Result<Keys, Failure> {
         keys = keys.with_data_key(key);
     }
     for master in master_keys(args)?.unwrap_or_default() {
-        keys = keys.with_master_key(open_master_key(&master, &no_kms)?);
+        keys = keys.with_master_key(open_master_key(&master, &open_kms)?);
     }
     Ok(keys)
 }

@@ -85,7 +85,7 @@ impl Builder {
     }
 
     /// Where the master keys of tasks are that are encrypted with a key management service: `client` makes the client of
-    /// one key. Default: there is none, and such a task is told so in its status.
+    /// one key. Default: [`logtide_storage::open_kms`], which has one for Amazon's and one for Google's.
     pub fn kms(mut self, client: impl Fn(&KmsKey) -> Result<Arc<dyn Kms>, KmsError> + Send + Sync + 'static) -> Self {
         self.encryption.kms = Arc::new(client);
         self

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use logtide_flusher::Blocking;
 use logtide_model::{Kms, KmsError, KmsKey, Random, Task};
-use logtide_storage::{OsRandom, no_kms, open_data_keys};
+use logtide_storage::{OsRandom, open_data_keys, open_kms};
 use logtide_temp_file::{SpoolEncryption, TaskKeys};
 use tokio::runtime::Handle;
 
@@ -24,9 +24,9 @@ pub(crate) struct Encryption {
 }
 
 impl Default for Encryption {
-    /// Key files only, and the system's randomness.
+    /// Key files, the services that logtide has clients for, and the system's randomness.
     fn default() -> Self {
-        Encryption { kms: Arc::new(no_kms), random: Arc::new(OsRandom), tasks: TaskKeys::default() }
+        Encryption { kms: Arc::new(open_kms), random: Arc::new(OsRandom), tasks: TaskKeys::default() }
     }
 }
 

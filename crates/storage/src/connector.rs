@@ -32,11 +32,11 @@ const CA_FILE_VARIABLE: &str = "LOGTIDE_CA_FILE";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may think before it answers, and how long a download may stand still.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes a second below which an upload counts as stuck.
 const SLOWEST_UPLOAD: u64 = 256 * 1024;
 /// Longer messages of servers are cut.
-const MESSAGE_LIMIT: usize = 200;
+pub(crate) const MESSAGE_LIMIT: usize = 200;
 
 /// How often a request is repeated before its caller hears of it. Callers repeat without end; this only hides blips.
 pub(crate) fn retry() -> RetryConfig {
@@ -78,7 +78,8 @@ impl Connector {
         Ok(Connector { tls: Arc::new(tls.with_root_certificates(roots).with_no_client_auth()) })
     }
 
-    fn client(&self, allow_http: bool, read_timeout: Option<Duration>) -> Result<HttpClient> {
+    /// A client, without or with a limit on how long a download may stand still.
+    pub(crate) fn client(&self, allow_http: bool, read_timeout: Option<Duration>) -> Result<HttpClient> {
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured((*self.tls).clone())
             .connect_timeout(CONNECT_TIMEOUT)
@@ -148,7 +149,7 @@ struct Explained {
     source: HttpError,
 }
 
-fn explained(error: HttpError) -> HttpError {
+pub(crate) fn explained(error: HttpError) -> HttpError {
     let mut causes: Vec<String> = Vec::new();
     let mut next = error.source();
     while let Some(cause) = next {

@@ -8,10 +8,14 @@ use crate::parameters::{Known, Parameters};
 use crate::remote_url::RemoteUrl;
 use crate::{Storage, StorageError};
 
+const FILE: &str = "credentials-file";
+const BLOB: &str = "credentials-blob";
+
 /// The parameters of `br`'s `gcs://` and our own.
 pub(crate) const PARAMETERS: &[Known] = &[
     Known::plain("endpoint"),
-    Known::plain("credentials-file"),
+    Known::plain(FILE),
+    Known::secret(BLOB),
     Known::plain("storage-class"),
     Known::plain(CA_FILE),
     Known::refused(
@@ -23,7 +27,7 @@ pub(crate) const PARAMETERS: &[Known] = &[
 
 pub(crate) fn open(remote: &RemoteUrl) -> Result<Storage, StorageError> {
     let parameters = &remote.parameters;
-    let mut builder = GoogleCloudStorageBuilder::from_env()
+    let mut builder = credentials(parameters)?
         .with_bucket_name(&remote.bucket)
         .with_retry(retry())
         .with_http_connector(Connector::new(parameters)?);
@@ -33,36 +37,65 @@ pub(crate) fn open(remote: &RemoteUrl) -> Result<Storage, StorageError> {
         builder = builder.with_base_url(&endpoint);
         builder = builder.with_client_options(ClientOptions::new().with_allow_http(endpoint.starts_with("http:")));
     }
-    if let Some(file) = parameters.get("credentials-file") {
-        builder = with_file(builder, parameters, file)?;
-    }
     let store = builder.build().map_err(|e| remote.unopened(&e))?;
     Ok(remote.storage(store, parameters.get("storage-class")))
 }
 
+/// A builder with the credentials of the parameters, else of the environment.
+fn credentials(parameters: &Parameters) -> Result<GoogleCloudStorageBuilder, StorageError> {
+    let remedy = "give the JSON of a service account's key, or leave it out to use the environment";
+    match (parameters.get(FILE), parameters.get(BLOB)) {
+        (None, None) => Ok(GoogleCloudStorageBuilder::from_env()),
+        (Some(file), None) => with_file(file).map_err(|reason| parameters.bad(FILE, &reason, remedy)),
+        (None, Some(blob)) => with_blob(blob).map_err(|reason| parameters.bad(BLOB, &reason, remedy)),
+        (Some(_), Some(_)) => Err(parameters.bad(BLOB, "there is a credentials-file too", "leave one of them out")),
+    }
+}
+
+/// A builder with given credentials, and no others: their JSON, or the name of a file that has it.
+pub(crate) fn with_given(text: &str) -> Result<GoogleCloudStorageBuilder, String> {
+    if text.trim_start().starts_with('{') { with_blob(text) } else { with_file(text) }
+}
+
 /// A file is either a service account's key or a person's login, and says which.
-fn with_file(
-    builder: GoogleCloudStorageBuilder,
-    parameters: &Parameters,
-    file: &str,
-) -> Result<GoogleCloudStorageBuilder, StorageError> {
-    let remedy = "name the JSON file of a service account's key, or leave it out to use the environment";
-    let bad = |reason: String| parameters.bad("credentials-file", &reason, remedy);
-    let bytes = std::fs::read(file).map_err(|e| bad(format!("cannot read '{file}': {e}")))?;
-    let document: serde_json::Value =
-        serde_json::from_slice(&bytes).map_err(|e| bad(format!("'{file}' is no JSON: {e}")))?;
-    match document.get("type").and_then(serde_json::Value::as_str) {
+fn with_file(file: &str) -> Result<GoogleCloudStorageBuilder, String> {
+    let bytes = std::fs::read(file).map_err(|e| format!("cannot read '{file}': {e}"))?;
+    let kind = kind(&bytes).map_err(|e| format!("'{file}' is no JSON: {e}"))?;
+    let builder = GoogleCloudStorageBuilder::new();
+    match kind.as_deref() {
         None | Some("service_account") => Ok(builder.with_service_account_path(file)),
         Some("authorized_user") => Ok(builder.with_application_credentials(file)),
-        Some(other) => {
-            Err(bad(format!("'{file}' holds credentials of the kind '{other}', which logtide does not use")))
-        }
+        Some(other) => Err(format!("'{file}' holds credentials of the kind '{other}', which logtide does not use")),
     }
+}
+
+/// The content of such a file, as `br` hands it to the stores (`credentials_blob`).
+fn with_blob(blob: &str) -> Result<GoogleCloudStorageBuilder, String> {
+    match kind(blob.as_bytes()).map_err(|e| format!("it is no JSON: {e}"))?.as_deref() {
+        None | Some("service_account") => Ok(GoogleCloudStorageBuilder::new().with_service_account_key(blob)),
+        Some("authorized_user") => {
+            Err("it is a person's login, which is used from a file only (credentials-file)".to_owned())
+        }
+        Some(other) => Err(format!("it has credentials of the kind '{other}', which logtide does not use")),
+    }
+}
+
+fn kind(json: &[u8]) -> serde_json::Result<Option<String>> {
+    let document: serde_json::Value = serde_json::from_slice(json)?;
+    Ok(document.get("type").and_then(serde_json::Value::as_str).map(str::to_owned))
 }
 
 #[cfg(test)]
 mod tests {
     use logtide_model::Diagnose;
+
+    #[test]
+    fn the_json_of_a_key_opens_as_its_file_does() {
+        let key = r#"{"private_key":"","private_key_id":"S3CRET","client_email":"","disable_oauth":true}"#;
+        let storage = crate::open(&format!("gcs://b/p?credentials-blob={key}")).unwrap();
+        assert_eq!(storage.url, "gcs://b/p");
+        assert!(crate::task_url(&format!("gcs://b/p?credentials-blob={key}")).unwrap().contains("S3CRET"));
+    }
 
     #[test]
     fn what_cannot_be_honoured_is_refused_by_name() {
@@ -75,6 +108,10 @@ mod tests {
         for (parameters, name, says) in [
             ("predefined-acl=private".to_owned(), "predefined-acl", "uniform access"),
             ("credentials-file=/nowhere/x".to_owned(), "credentials-file", "/nowhere/x"),
+            ("credentials-file=/x&credentials-blob={}".to_owned(), "credentials-blob", "one of them"),
+            ("credentials-blob=S3CRET".to_owned(), "credentials-blob", "no JSON"),
+            (r#"credentials-blob={"type":"authorized_user","x":"S3CRET"}"#.to_owned(), "credentials-blob", "file"),
+            (r#"credentials-blob={"type":"external_account","x":"S3CRET"}"#.to_owned(), "credentials-blob", "account"),
             (file("text", "S3CRET"), "credentials-file", "no JSON"),
             (file("other", r#"{"type":"external_account","x":"S3CRET"}"#), "credentials-file", "external_account"),
         ] {

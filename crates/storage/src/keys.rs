@@ -200,7 +200,7 @@ fn parse_master_key(text: &str) -> Result<MasterKeyRef, KeysError> {
                 key.endpoint = value.into_owned();
                 continue;
             }
-            "AWS_ACCESS_KEY" => "access_key",
+            "AWS_ACCESS_KEY_ID" | "AWS_ACCESS_KEY" => "access_key",
             "AWS_SECRET_ACCESS_KEY" => "secret_access_key",
             "CREDENTIALS" => "credential",
             "AUTH" => continue,
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn master_keys_are_taken_as_br_takes_them() {
-        let keys = "local:///etc/master.key, aws-kms:///key-1?AWS_ACCESS_KEY=hunt&AWS_SECRET_ACCESS_KEY=hunter2&REGION=r,\
+        let keys = "local:///etc/master.key, aws-kms:///key-1?AWS_ACCESS_KEY_ID=hunt&AWS_SECRET_ACCESS_KEY=hunter2&REGION=r,\
                     gcp-kms:///projects/p/locations/l/keyRings/r/cryptoKeys/n?AUTH=specified&CREDENTIALS=hunter3";
         let keys = parse_master_keys(keys).unwrap();
         let [MasterKeyRef::File { path }, MasterKeyRef::Kms(aws), MasterKeyRef::Kms(gcp)] = &keys[..] else {

@@ -20,6 +20,7 @@ mod error;
 mod gcs;
 mod identity;
 mod keys;
+mod kms;
 mod location;
 mod object;
 mod open;
@@ -48,6 +49,7 @@ pub use keys::{
     KeysError, KmsClients, OsRandom, no_kms, open_data_keys, open_keys, open_master_key, parse_master_keys,
     read_key_file,
 };
+pub use kms::open_kms;
 pub use open::{open, redacted, task_url};
 pub use probe::{Capabilities, CreateIfAbsent, probe};
 pub use trouble::{Trouble, classify};

@@ -132,7 +132,7 @@ fn with_credentials(builder: AmazonS3Builder, parameters: &Parameters) -> Result
 }
 
 /// Keys of a profile, if one is named, or if there is a default one and the environment has no credentials of its own.
-fn with_profile(builder: AmazonS3Builder, parameters: &Parameters) -> Result<AmazonS3Builder, StorageError> {
+pub(crate) fn with_profile(builder: AmazonS3Builder, parameters: &Parameters) -> Result<AmazonS3Builder, StorageError> {
     let in_environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let named = parameters.get("profile").map(str::to_owned);
     if named.is_none() && OTHER_CREDENTIALS.iter().any(|name| in_environment(name).is_some()) {
