@@ -76,6 +76,7 @@ impl Core {
         if let Some(metadata) = &job.plan.metadata {
             self.store(metadata, ObjectKind::Metadata, &job.spools, stop).await?;
             self.name_head(&metadata.path, &job.publication, stop).await.map_err(|_| Discarded)?;
+            self.remember(metadata);
         }
         Ok(())
     }

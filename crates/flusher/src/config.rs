@@ -34,6 +34,9 @@ pub struct FlushConfig {
     pub judge: Judge,
     /// Where work that blocks is done. Default: on the runtime's threads for it.
     pub blocking: Blocking,
+    /// Bytes that a metadata object has at most after others were merged into it. Default: 2 MiB: a restore with the
+    /// least memory can read it.
+    pub merged_size_limit: u64,
     /// How long to wait between tries. Default: 500 ms to 16 s.
     pub backoff: Backoff,
 }
@@ -49,6 +52,7 @@ impl Default for FlushConfig {
             request_timeout: Duration::from_secs(120),
             judge: all_pass,
             blocking: Blocking::Threads,
+            merged_size_limit: 2 << 20,
             backoff: Backoff::default(),
         }
     }

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::in_flight::{Closed, Core};
-use crate::{FlushConfig, FlushError, FlushEvent, Flushed, SealedGeneration};
+use crate::{FlushConfig, FlushError, FlushEvent, Flushed, Merging, SealedGeneration};
 
 /// Flushes the generations of one task in one boot of a store. Dropping it stops it.
 pub struct Flusher {
@@ -73,6 +73,11 @@ impl Flusher {
     /// `upload_concurrency` for requests that come (more places are found within 20 ms).
     pub fn set_limits(&self, file_size_limit: u64, upload_concurrency: usize) {
         self.core.uploader.set_limits(file_size_limit, upload_concurrency);
+    }
+
+    /// Merges the metadata objects that this flusher commits.
+    pub fn merging(&self) -> Merging {
+        Merging::new(self.core.clone())
     }
 
     /// Generations in flight.

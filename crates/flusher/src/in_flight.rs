@@ -32,6 +32,8 @@ pub(crate) struct Core {
     /// Tells who drains that something ended.
     ended: Notify,
     state: Mutex<State>,
+    /// What can be merged.
+    pub(crate) merging: crate::merge::Shared,
 }
 
 #[derive(Default)]
@@ -127,6 +129,7 @@ impl Core {
             turn: Notify::new(),
             ended: Notify::new(),
             state: Mutex::default(),
+            merging: Mutex::default(),
         }
     }
 

@@ -20,6 +20,8 @@
 //! is nothing else whose durability its facts would have to wait for. It keeps its place in the order all the same: its facts
 //! are published after every earlier generation was.
 //!
+//! Small metadata objects are merged into fewer larger ones in the background, if somebody polls [`Merging`].
+//!
 //! # Failures
 //! What waiting can repair is retried for ever, with backoff (I7), and told by [`FlushEvent::Retrying`]; it is never
 //! reported as success. [`FlushConfig::judge`] says what an error asks for: where a storage asks for fewer requests, all of
@@ -37,6 +39,7 @@ mod flusher;
 mod gate;
 mod generation;
 mod in_flight;
+mod merge;
 mod pace;
 mod pieces;
 mod plan;
@@ -50,4 +53,5 @@ pub use error::FlushError;
 pub use event::{FlushEvent, Flushed, ObjectKind, StageTimes};
 pub use flusher::{Drained, Flusher};
 pub use generation::SealedGeneration;
+pub use merge::{Committed, Exclusive, History, MergeDone, MergeError, Merging, NotExclusive, Run};
 pub use setback::{Judge, Setback};

@@ -190,12 +190,12 @@ fn metadata_object(
 ) -> ObjectPlan {
     let message = metadata(generation.store_id, groups, generation.resolved_ts);
     let bytes = encode_metadata(&message);
-    let link = MetaLink { crc: content_crc(&bytes), previous };
+    let link = MetaLink { crc: content_crc(&bytes), previous, merged: 0 };
     let path = MetaName::of(&message, generation.flush_ts, Some(tag)).linked_path(&link);
     in_memory(path, bytes)
 }
 
-fn in_memory(path: String, bytes: Vec<u8>) -> ObjectPlan {
+pub(crate) fn in_memory(path: String, bytes: Vec<u8>) -> ObjectPlan {
     let bytes = Bytes::from(bytes);
     ObjectPlan { path, bytes: bytes.len() as u64, pieces: vec![Piece::Memory(bytes)] }
 }

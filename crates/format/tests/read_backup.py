@@ -535,8 +535,10 @@ def check_meta_name(report, path, data, meta):
     report.equal(path, "store id of the name", int(match[2], 16), meta["store_id"])
     order = match[3][::17]
     tags = {match[3][at]: int(match[3][at + 1:at + 17], 16) for at in range(0, len(match[3]), 17)}
-    # logtide's: boot and generation; checksum of the body, and the generation before with its smallest and largest ts.
-    report.equal(path, "tags of the name", order, {4: "dlup", 6: "dlupbg"}.get(len(order), "dlupbgkcxy"))
+    # logtide's: boot and generation; checksum of the body, and the generation before with its smallest and largest ts; of
+    # how many generations it is, if those were merged.
+    report.equal(path, "tags of the name", order,
+                 {4: "dlup", 6: "dlupbg", 11: "dlupbgkcxyn"}.get(len(order), "dlupbgkcxy"))
     if "k" in tags:
         report.equal(path, "checksum in the name", tags["k"], crc64(data))
     files = [info for group in meta["file_groups"] for info in group["data_files_info"]]
@@ -563,8 +565,12 @@ def check_data_name(report, path, group, meta, tags):
         # Ours: 40 bits of boot epoch, 50 of generation, 32 of index, around version and variant.
         bits = int(match[6].replace("-", ""), 16)
         free = bits >> 80 << 74 | (bits >> 64 & 0xFFF) << 62 | bits & (1 << 62) - 1
-        report.equal(path, "boot and generation of the name", (free >> 82, free >> 32 & (1 << 50) - 1),
-                     (tags.get("b"), tags.get("g")))
+        boot, generation = free >> 82, free >> 32 & (1 << 50) - 1
+        report.equal(path, "boot of the name", boot, tags.get("b"))
+        if "n" not in tags:
+            report.equal(path, "generation of the name", generation, tags.get("g"))
+        elif not tags["c"] < generation <= tags["g"]:
+            report.wrong(path, "generation %d is none of those that were merged" % generation)
     return True
 
 

@@ -93,14 +93,12 @@ async fn spawn_all(
     tasks: &mut JoinSet<Result<(), RestoreError>>,
 ) -> Result<(), RestoreError> {
     let means = &shared.means;
-    while let Some(objects) = plan.planned.next().map_err(|e| plan_error(&means.temp_dir, e))? {
-        for object in objects.into_iter().map(Arc::new) {
-            for read in reads(&object.ranges(), means.shares.read as u64, MAX_GAP) {
-                let _held = gate.pass(cost(&object, &read), || object.object.clone()).await?;
-                tasks.spawn(run(shared.clone(), Job { object: object.clone(), read, _held }));
-                while let Some(done) = tasks.try_join_next() {
-                    joined(done)?;
-                }
+    while let Some(object) = plan.planned.next().map_err(|e| plan_error(&means.temp_dir, e))?.map(Arc::new) {
+        for read in reads(&object.ranges(), means.shares.read as u64, MAX_GAP) {
+            let _held = gate.pass(cost(&object, &read), || object.object.clone()).await?;
+            tasks.spawn(run(shared.clone(), Job { object: object.clone(), read, _held }));
+            while let Some(done) = tasks.try_join_next() {
+                joined(done)?;
             }
         }
     }

@@ -16,6 +16,7 @@
 mod chain;
 mod error;
 mod fetch;
+mod filling;
 mod inexact;
 mod join;
 mod log_info;

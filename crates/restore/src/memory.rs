@@ -14,6 +14,8 @@ use crate::{RestoreError, RestoreOptions};
 
 /// The least memory that a restore works in.
 pub const MIN_MEMORY: usize = 32 << 20;
+/// A decoded metadata object takes about this many times its bytes.
+pub(crate) const DECODED: u64 = 4;
 /// Memory for one more thread pays only from here.
 const MEMORY_PER_WORKER: usize = 16 << 20;
 /// Largest coalesced read: one request's latency is small against it, and it leaves room for others.

@@ -22,6 +22,7 @@ mod identity;
 mod keys;
 mod kms;
 mod location;
+mod lock;
 mod object;
 mod open;
 #[cfg_attr(not(feature = "remote"), allow(dead_code, reason = "remote storages alone use all of it"))]
@@ -50,6 +51,7 @@ pub use keys::{
     read_key_file,
 };
 pub use kms::open_kms;
+pub use lock::{LEASE, LOCK_FAMILIES, LockError, LockOwner, WriteLock, find_locks};
 pub use open::{open, redacted, task_url};
 pub use probe::{Capabilities, CreateIfAbsent, probe};
 pub use trouble::{Trouble, classify};

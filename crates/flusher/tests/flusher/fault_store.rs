@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::FutureExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use logtide_model::{Publication, PublishError, Publisher};
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -27,6 +27,7 @@ pub(crate) enum Kind {
     Part,
     Complete,
     Get,
+    Delete,
 }
 
 /// What to do with a request.
@@ -203,7 +204,16 @@ impl ObjectStore for FaultStore {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        let (shared, inner) = (self.shared.clone(), self.inner.clone());
+        let delete = move |location: Result<Path>| {
+            let (shared, inner) = (shared.clone(), inner.clone());
+            async move {
+                let location = location?;
+                let work = async { inner.delete(&location).await.map(|()| location.clone()) };
+                shared.apply(Kind::Delete, location.as_ref(), work).await
+            }
+        };
+        locations.then(delete).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -216,6 +226,47 @@ impl ObjectStore for FaultStore {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await
+    }
+}
+
+/// Accepts "only if absent" and overwrites all the same, as some servers do.
+#[derive(Debug)]
+pub(crate) struct Overwrites(pub(crate) InMemory);
+
+impl fmt::Display for Overwrites {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Overwrites")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Overwrites {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, _: PutOptions) -> Result<PutResult> {
+        self.0.put_opts(location, payload, PutOptions::default()).await
+    }
+
+    async fn put_multipart_opts(&self, location: &Path, o: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
+        self.0.put_multipart_opts(location, o).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.0.get_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.0.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.0.list(prefix)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.0.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.0.copy_opts(from, to, options).await
     }
 }
 

@@ -6,6 +6,7 @@ mod encrypted;
 mod ends;
 mod fault_store;
 mod fixture;
+mod merging;
 mod objects;
 mod order;
 mod overload;

@@ -20,15 +20,87 @@ pub fn data_path(store_id: u64, min_ts: Ts, max_ts: Ts, schema: bool, tag: Objec
     format!("v1/{year:04}{month:02}{day:02}/{hour:02}/{store_id}/{schema}{min_ts}-{uuid}.log")
 }
 
-/// A UUID of version 8 (RFC 9562 §5.8). Its 122 free bits are, from the top: 40 of the boot epoch, 50 of the
-/// generation, 32 of the index; so that within a store no two are equal, and they sort as they were made.
+/// A UUID that is unique and sorts as objects were made: from the top 40 bits of the boot epoch, 50 of the generation, 32
+/// of the index; so that within a store no two are equal.
 fn uuid(tag: ObjectTag, index: u32) -> String {
     let low = |n: u64, bits: u32| u128::from(n & ((1 << bits) - 1));
-    let free = low(tag.boot, TAG_BOOT_BITS) << 82 | low(tag.generation, TAG_GENERATION_BITS) << 32 | u128::from(index);
-    let (a, b, c) = (free >> 74, free >> 62 & 0xfff, free & ((1 << 62) - 1));
+    uuid_of(low(tag.boot, TAG_BOOT_BITS) << 82 | low(tag.generation, TAG_GENERATION_BITS) << 32 | u128::from(index))
+}
+
+/// A UUID of version 8 (RFC 9562 §5.8) with these 122 bits.
+pub fn uuid_of(free: u128) -> String {
+    let (a, b, c) = (free >> 74 & ((1 << 48) - 1), free >> 62 & 0xfff, free & ((1 << 62) - 1));
     let bits = a << 80 | 8 << 76 | b << 64 | 0b10 << 62 | c;
     let hex = format!("{bits:032x}");
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+/// What [`uuid_of`] was made of: `None` for what is no UUID, `Some(None)` for one of another version. Either case.
+pub fn parse_uuid(text: &str) -> Option<Option<u128>> {
+    let groups: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    let digits = groups.concat();
+    if lengths != [8, 4, 4, 4, 12] || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let bits = u128::from_str_radix(&digits, 16).ok()?;
+    let free = bits >> 80 << 74 | (bits >> 64 & 0xfff) << 62 | bits & ((1 << 62) - 1);
+    Some((bits >> 76 & 0xf == 8).then_some(free))
+}
+
+/// A time in UTC, given in milliseconds since 1970, as RFC 3339 has it.
+pub fn utc_text(ms: u64) -> String {
+    let (seconds, ms) = (ms / 1000, ms % 1000);
+    let ((year, month, day), of_day) = (civil(seconds / 86_400), seconds % 86_400);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
+/// What the name of a data object says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DataName {
+    /// The store that wrote it.
+    pub store_id: u64,
+    /// The smallest ts of its records.
+    pub min_ts: Ts,
+    /// True for records of schema keys.
+    pub schema: bool,
+    /// Which boot and generation wrote it, and which object of that generation it is; `None` for a name with a random
+    /// UUID, as TiKV has them.
+    pub origin: Option<(ObjectTag, u32)>,
+}
+
+impl DataName {
+    /// Reads the name of a data object; `None` for anything else.
+    pub fn parse(object_path: &str) -> Option<Self> {
+        let mut parts = object_path.strip_prefix("v1/")?.split('/');
+        let (date, hour, store) = (parts.next()?, parts.next()?, parts.next()?);
+        let (schema, file) = match (parts.next()?, parts.next()) {
+            ("schema-meta", Some(file)) => (true, file),
+            (file, None) => (false, file),
+            _ => return None,
+        };
+        if parts.next().is_some() || date.len() != 8 || hour.len() != 2 {
+            return None;
+        }
+        decimal(date).and(decimal(hour))?;
+        let (min_ts, uuid) = file.strip_suffix(".log")?.split_once('-')?;
+        let (store_id, min_ts) = (decimal(store)?, Ts::new(decimal(min_ts)?));
+        Some(DataName { store_id, min_ts, schema, origin: origin(uuid)? })
+    }
+}
+
+/// Digits and nothing else.
+fn decimal(digits: &str) -> Option<u64> {
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+}
+
+/// What a [`uuid`] was made of: `Some(None)` for a UUID of another version.
+fn origin(text: &str) -> Option<Option<(ObjectTag, u32)>> {
+    let free = parse_uuid(text)?;
+    let generation = |free: u128| (free >> 32) as u64 & ((1 << TAG_GENERATION_BITS) - 1);
+    let of = |free| (ObjectTag { boot: (free >> 82) as u64, generation: generation(free) }, free as u32);
+    Some(free.map(of))
 }
 
 /// Year, month and day of a number of days since 1970-01-01 (Hinnant, "chrono-compatible low-level date algorithms",
@@ -80,7 +152,42 @@ mod tests {
         );
     }
 
+    #[test]
+    fn times_are_those_of_rfc_3339() {
+        assert_eq!(utc_text(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(utc_text(951_868_799_999), "2000-02-29T23:59:59.999Z");
+        assert_eq!(parse_uuid(&uuid_of(7 << 100 | 9).to_uppercase()), Some(Some(7 << 100 | 9)));
+    }
+
+    #[test]
+    fn names_of_others_are_read_or_refused() {
+        let of_tikv = "v1/20251009/08/2/461373488758784002-f47ac10b-58cc-4372-a567-0e02b2c3d479.log";
+        let name = DataName::parse(of_tikv).unwrap();
+        assert_eq!((name.store_id, name.min_ts.get(), name.schema, name.origin), (2, 461373488758784002, false, None));
+        for other in [
+            "v1/backupmeta/x.meta",
+            "v1/20251009/08/2/a/461373488758784002-f47ac10b-58cc-4372-a567-0e02b2c3d479.log",
+            "v1/20251009/08/2/461373488758784002-f47ac10b-58cc-4372-a567.log",
+            "v1/20251009/8/2/461373488758784002-f47ac10b-58cc-4372-a567-0e02b2c3d479.log",
+            "v1/20251009/08/+2/1-f47ac10b-58cc-4372-a567-0e02b2c3d479.log",
+            "v1/20251009/08/2/schema-meta/",
+        ] {
+            assert_eq!(DataName::parse(other), None, "{other}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_name_is_read_back(
+            store: u64, min: u64, max: u64, schema: bool,
+            boot in 0..1u64 << TAG_BOOT_BITS, generation in 0..1u64 << TAG_GENERATION_BITS, index: u32,
+        ) {
+            let tag = ObjectTag { boot, generation };
+            let path = data_path(store, Ts::new(min), Ts::new(max), schema, tag, index);
+            let name = DataName { store_id: store, min_ts: Ts::new(min), schema, origin: Some((tag, index)) };
+            prop_assert_eq!(DataName::parse(&path), Some(name));
+        }
+
         #[test]
         fn uuids_are_unique_ordered_and_of_version_8(
             a in (0..1u64 << TAG_BOOT_BITS, 0..1u64 << TAG_GENERATION_BITS, any::<u32>()),

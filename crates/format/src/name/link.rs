@@ -3,7 +3,8 @@
 //!
 //! Generations are numbered without a gap, but one without data writes no object: so each object names its predecessor,
 //! and says which ts that one has, for only then can a reader tell an object that is lost from one that was truncated
-//! since nobody needs it any more. Other readers pass over these tags (`reference/log-backup-format.md` §1).
+//! since nobody needs it any more. Of objects that were merged, the one that took their place has the predecessor of the
+//! first and the generation of the last: it covers what they covered. Other readers pass over these tags (`reference/log-backup-format.md` §1).
 
 use logtide_model::Ts;
 use logtide_model::planted::Bug;
@@ -17,6 +18,8 @@ const CRC: char = 'k';
 const PREVIOUS: char = 'c';
 const PREVIOUS_MIN: char = 'x';
 const PREVIOUS_MAX: char = 'y';
+/// Only where several objects were merged into one.
+const MERGED: char = 'n';
 
 /// What the name of one of our metadata objects says of its content, and of the object before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,21 @@ pub struct MetaLink {
     pub crc: u64,
     /// The object before it; `None` for the first of a boot.
     pub previous: Option<Previous>,
+    /// The metadata objects of so many generations were merged into it; 0 for that of one generation.
+    pub merged: u64,
+}
+
+impl MetaLink {
+    /// The object holds the metadata of all generations above this one, up to its own: those that have none wrote
+    /// nothing.
+    pub fn above(&self) -> u64 {
+        self.previous.map_or(0, |previous| previous.generation)
+    }
+
+    /// True if several objects were merged into this one.
+    pub fn is_merged(&self) -> bool {
+        self.merged > 0
+    }
 }
 
 /// The last metadata object before another one, of the same store and boot.
@@ -67,7 +85,10 @@ impl MetaName {
             .previous
             .map_or((0, 0, 0), |previous| (previous.generation, previous.min_ts.get(), previous.max_ts.get()));
         let crc = link.crc;
-        format!("{path}{CRC}{crc:016X}{PREVIOUS}{generation:016X}{PREVIOUS_MIN}{min:016X}{PREVIOUS_MAX}{max:016X}.meta")
+        let merged = if link.is_merged() { format!("{MERGED}{:016X}", link.merged) } else { String::new() };
+        format!(
+            "{path}{CRC}{crc:016X}{PREVIOUS}{generation:016X}{PREVIOUS_MIN}{min:016X}{PREVIOUS_MAX}{max:016X}{merged}.meta"
+        )
     }
 }
 
@@ -88,7 +109,8 @@ impl MetaLink {
         let must = |tag| find(tag).ok_or_else(|| bad_name(object_path, NameFault::Missing(tag)));
         let (generation, min_ts, max_ts) = (must(PREVIOUS)?, must(PREVIOUS_MIN)?, must(PREVIOUS_MAX)?);
         let previous = Previous { generation, min_ts: Ts::new(min_ts), max_ts: Ts::new(max_ts) };
-        Ok(Some(MetaLink { crc, previous: (generation > 0).then_some(previous) }))
+        let merged = find(MERGED).unwrap_or(0);
+        Ok(Some(MetaLink { crc, previous: (generation > 0).then_some(previous), merged }))
     }
 }
 
@@ -106,8 +128,9 @@ mod tests {
     #[test]
     fn a_link_is_read_back_and_the_rest_of_the_name_is_as_ever() {
         let previous = Previous { generation: 5, min_ts: Ts::new(1), max_ts: Ts::new(2) };
-        for previous in [None, Some(previous)] {
-            let link = MetaLink { crc: 0xfeed, previous };
+        for (previous, merged) in [(None, 0), (Some(previous), 0), (None, 3), (Some(previous), 16)] {
+            let link = MetaLink { crc: 0xfeed, previous, merged };
+            assert_eq!((link.above(), link.is_merged()), (previous.map_or(0, |_| 5), merged > 0));
             let path = name().linked_path(&link);
             assert_eq!(MetaLink::parse(&path).unwrap(), Some(link));
             assert_eq!(MetaName::parse(&path).unwrap(), name(), "readers that know nothing of links read the name");
@@ -122,7 +145,7 @@ mod tests {
 
     #[test]
     fn half_a_link_is_none() {
-        let path = name().linked_path(&MetaLink { crc: 1, previous: None });
+        let path = name().linked_path(&MetaLink { crc: 1, previous: None, merged: 0 });
         for tag in [PREVIOUS, PREVIOUS_MIN, PREVIOUS_MAX] {
             let at = path.rfind(tag).unwrap();
             let without = format!("{}{}", &path[..at], &path[at + 17..]);

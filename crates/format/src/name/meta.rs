@@ -106,7 +106,7 @@ pub(super) fn bad_name(name: &str, fault: NameFault) -> FormatError {
 }
 
 /// 16 hexadecimal digits, either case.
-pub(super) fn hex16(digits: &str) -> Option<u64> {
+pub(crate) fn hex16(digits: &str) -> Option<u64> {
     let good = digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit());
     good.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }

@@ -4,8 +4,9 @@ mod data;
 mod link;
 mod meta;
 
-pub use data::{TAG_BOOT_BITS, TAG_GENERATION_BITS, data_path};
+pub use data::{DataName, TAG_BOOT_BITS, TAG_GENERATION_BITS, data_path, parse_uuid, utc_text, uuid_of};
 pub use link::{MetaLink, Previous, content_crc};
+pub(crate) use meta::hex16;
 pub use meta::{FLAG_NO_GROUPS, FLAG_NO_SCHEMA, MetaName, NameForm};
 
 /// Where metadata objects are.

@@ -83,6 +83,45 @@ fn it_reads_what_we_write() {
 }
 
 #[test]
+fn it_reads_what_we_merge() {
+    let storage = scratch("merged");
+    let parts: Vec<_> =
+        [(1, 0), (4, 2)].into_iter().map(|(generation, index)| linked(&storage, generation, index)).collect();
+    let count = |storage: &Path| {
+        let (counts, mistakes) = read(storage, &["--no-orphans"]);
+        assert_eq!(mistakes, "");
+        ["records", "data_objects", "schema_objects", "metadata_objects"].map(|what| counts[what].as_u64().unwrap())
+    };
+    let [records, data, schema, 2] = count(&storage) else { panic!("two metadata objects") };
+    let both: Vec<_> = parts.iter().map(|(path, bytes)| (path.as_str(), bytes.as_slice())).collect();
+    let (path, bytes) = logtide_format::merge_metadata(&both, None).unwrap();
+    write(&storage, &path, &bytes);
+    parts.iter().for_each(|(path, _)| fs::remove_file(storage.join(path)).unwrap());
+    assert_eq!(count(&storage), [records, data, schema, 1]);
+    let (at, value) = (path.rfind('g').unwrap(), format!("g{:016X}", 2));
+    write(&storage, &format!("{}{value}{}", &path[..at], &path[at + 17..]), &bytes);
+    assert!(read(&storage, &[]).1.contains("generation 4 is none of those that were merged"));
+}
+
+/// A flush whose metadata object tells of the one before; that object.
+fn linked(storage: &Path, generation: u64, first_index: u32) -> (String, Vec<u8>) {
+    use logtide_format::{MetaLink, MetaName, ObjectTag, Previous, content_crc, data_path, encode_metadata};
+    let (mut meta, name, objects) = sample::flush(logtide_model::Compression::Zstd, first_index);
+    let tag = ObjectTag { generation, ..name.tag.unwrap() };
+    for (group, (index, (_, bytes))) in meta.file_groups.iter_mut().zip((first_index..).zip(&objects)) {
+        let (min, max) = (logtide_model::Ts::new(group.min_ts), logtide_model::Ts::new(group.max_ts));
+        group.path = data_path(name.store_id, min, max, group.path.contains("schema"), tag, index);
+        write(storage, &group.path, bytes);
+    }
+    let bytes = encode_metadata(&meta);
+    let previous = Previous { generation: 1, min_ts: name.min_ts, max_ts: name.max_ts };
+    let link = MetaLink { crc: content_crc(&bytes), previous: (generation > 1).then_some(previous), merged: 0 };
+    let path = MetaName::of(&meta, name.flush_ts, Some(tag)).linked_path(&link);
+    write(storage, &path, &bytes);
+    (path, bytes)
+}
+
+#[test]
 fn it_misses_what_is_expected_and_not_there() {
     let folder = scratch("missing");
     let key = "7480000000000000ff05";

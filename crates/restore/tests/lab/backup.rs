@@ -121,7 +121,8 @@ pub(crate) fn flush(
     let bytes = encode_metadata(&meta);
     let name = MetaName::of(&meta, Ts::new(flush_ts), style.tags.then_some(tag));
     let path = if style.links {
-        name.linked_path(&MetaLink { crc: content_crc(&bytes), previous: previous(storage, store, tag) })
+        let previous = previous(storage, store, tag);
+        name.linked_path(&MetaLink { crc: content_crc(&bytes), previous, merged: 0 })
     } else {
         name.path()
     };

@@ -5,6 +5,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod history;
+pub(crate) mod merging;
 
 use std::collections::BTreeMap;
 

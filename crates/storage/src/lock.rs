@@ -1,0 +1,415 @@
+//! The locks that keep several from working on the metadata of one log: `br` and the compactor of TiKV take them while
+//! they restore, truncate or compact, we while we merge or sweep (`reference/log-backup-format.md` §1).
+//!
+//! Who writes needs all names below a lock's name for itself: it sees that there are none, puts an *intent*, sees that
+//! there is no other, puts the lock, and takes the intent away. Who reads puts a lock that a writer sees. Names of ours say
+//! which store and boot wrote them, so that what a crash left is known for ours: the store's next boot takes it away.
+//! No clocks are compared for that: a lock that somebody holds is begun nothing under after [`LEASE`], and the next boot
+//! waits longer than that after it saw the lock.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use logtide_format::{parse_uuid, utc_text, uuid_of};
+use object_store::path::Path;
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::{Storage, StorageError};
+
+/// Nothing is begun under a lock that was taken so long ago.
+pub const LEASE: Duration = Duration::from_secs(600);
+/// A lock of a former boot is taken away when it did not change for so long: a request that was begun within the lease has
+/// ended by then.
+const ABANDONED: Duration = Duration::from_secs(900);
+/// Below this TiDB's tools note what they rewrote.
+const MIGRATIONS: &str = "v1/migrations";
+/// Begins the 122 bits of our UUIDs here: "logt".
+const MAGIC: u128 = 0x6c6f_6774;
+
+/// Locks that a writer of metadata takes: the folder, the name that all of a lock begin with, and the object of a writer.
+/// The first one is that of `br log truncate`, the second one of compactions and restores.
+pub const LOCK_FAMILIES: [(&str, &str, &str); 2] =
+    [("", "truncating.lock", "truncating.lock"), ("v1", "v1/LOCK", "v1/LOCK.WRIT")];
+
+/// Who holds a lock of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LockOwner {
+    /// The store, or zero for a command.
+    pub store_id: u64,
+    /// Its boot epoch; for a command anything that differs.
+    pub boot: u64,
+}
+
+impl LockOwner {
+    /// 40 bits of the store and 50 of the boot.
+    fn txn_id(&self) -> String {
+        let low = |n: u64, bits: u32| u128::from(n & ((1 << bits) - 1));
+        uuid_of(MAGIC << 90 | low(self.store_id, 40) << 50 | low(self.boot, 50))
+    }
+
+    /// Whose a lock is, by its UUID; `None` for a lock of others.
+    fn parse(uuid: &str) -> Option<LockOwner> {
+        let free = parse_uuid(uuid)??;
+        let owner = LockOwner { store_id: (free >> 50) as u64 & ((1 << 40) - 1), boot: free as u64 & ((1 << 50) - 1) };
+        (free >> 90 == MAGIC).then_some(owner)
+    }
+
+    /// True for a lock, as [`LockOwner::parse`] reads it, of an earlier process of `now`, or of an earlier task of this one.
+    fn is_former(&self, now: &LockOwner) -> bool {
+        let now = LockOwner::parse(&now.txn_id());
+        now.is_some_and(|now| self.store_id == now.store_id && self.boot <= now.boot)
+    }
+}
+
+/// Why a lock was not taken, or is not held any more.
+#[derive(Debug, Error)]
+pub enum LockError {
+    /// Others are at work, or were.
+    #[error("'{object}' is there: {what}")]
+    Taken {
+        /// What says so.
+        object: String,
+        /// What it means.
+        what: &'static str,
+    },
+    /// It was taken away, or the lease is over.
+    #[error("the lock '{object}' is not held any more")]
+    Lost {
+        /// The lock.
+        object: String,
+    },
+    /// The storage did not answer as it should.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+/// What stands in a lock.
+#[derive(Deserialize)]
+struct Content {
+    txn_id: String,
+}
+
+/// The right to rewrite metadata, for one holder.
+#[derive(Debug)]
+pub struct WriteLock {
+    storage: Storage,
+    owner: LockOwner,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Something was, or may have been, written.
+    begun: bool,
+    held: Option<Instant>,
+    /// Locks of former boots: content, and since when it is the same.
+    former: BTreeMap<String, (Bytes, Instant)>,
+}
+
+impl WriteLock {
+    /// For a holder; nothing is taken yet.
+    pub fn new(storage: Storage, owner: LockOwner) -> Self {
+        WriteLock { storage, owner, state: Mutex::default() }
+    }
+
+    /// True if something of the lock may be there.
+    pub async fn is_begun(&self) -> bool {
+        self.state.lock().await.begun
+    }
+
+    /// Takes the locks, unless others are at work there or have rewritten the log. `now_ms` (since 1970) is for people.
+    /// What is held already is held on, as long as nobody took it away.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub async fn acquire(&self, now_ms: u64) -> Result<(), LockError> {
+        let mut state = self.state.lock().await;
+        if state.held.is_some() {
+            self.verify().await.inspect_err(|error| {
+                if matches!(error, LockError::Lost { .. }) {
+                    state.held = None;
+                }
+            })?;
+            state.held = Some(Instant::now());
+            return Ok(());
+        }
+        if state.begun {
+            self.give_back(&mut state).await?;
+        }
+        self.refuse_migrations().await?;
+        for (folder, name, _) in LOCK_FAMILIES {
+            self.clear_former(&mut state, folder, name).await?;
+        }
+        state.begun = true;
+        let taken = self.take(now_ms).await;
+        match taken {
+            Ok(()) => state.held = Some(Instant::now()),
+            // What cannot be given back now is given back at the next try.
+            Err(_) => drop(self.give_back(&mut state).await),
+        }
+        taken
+    }
+
+    async fn take(&self, now_ms: u64) -> Result<(), LockError> {
+        for (folder, name, object) in LOCK_FAMILIES {
+            self.take_one(folder, name, object, now_ms).await?;
+        }
+        // Somebody may have appended one before the lock was there.
+        self.refuse_migrations().await
+    }
+
+    async fn take_one(&self, folder: &str, name: &str, object: &str, now_ms: u64) -> Result<(), LockError> {
+        let intent = self.intent(object);
+        self.alone(folder, name, None).await?;
+        self.storage.write(&intent, Bytes::new()).await?;
+        self.alone(folder, name, Some(&intent)).await?;
+        self.storage.write(object, self.content(now_ms)).await?;
+        Ok(self.storage.delete(&intent).await?)
+    }
+
+    /// Sees that there is nothing of a lock but `intent`.
+    async fn alone(&self, folder: &str, name: &str, intent: Option<&str>) -> Result<(), LockError> {
+        let found = names(&self.storage, folder, name).await?;
+        let other = found.into_iter().find(|found| Some(found.as_str()) != intent);
+        let what = "others restore, truncate, compact or merge here";
+        other.map_or(Ok(()), |object| Err(LockError::Taken { object, what }))
+    }
+
+    fn intent(&self, object: &str) -> String {
+        format!("{object}.INTENT.{}", self.owner.txn_id().to_uppercase())
+    }
+
+    fn content(&self, now_ms: u64) -> Vec<u8> {
+        let LockOwner { store_id, boot } = self.owner;
+        let hint = format!(
+            "logtide works on metadata objects (store {store_id}, boot {boot}). The store removes this by itself; if it is \
+             gone for good, `logtide storage sweep --delete` does"
+        );
+        let document = serde_json::json!({
+            "locked_at": utc_text(now_ms), "locker_host": format!("store {store_id}"), "locker_pid": 0,
+            "txn_id": self.owner.txn_id(), "hint": hint,
+        });
+        document.to_string().into_bytes()
+    }
+
+    /// Fails unless the locks are held and there is time left to begin something under them.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub async fn confirm(&self) -> Result<(), LockError> {
+        let state = self.state.lock().await;
+        let in_time = state.held.is_some_and(|since| since.elapsed() < LEASE);
+        if in_time { self.verify().await } else { Err(LockError::Lost { object: LOCK_FAMILIES[0].2.to_owned() }) }
+    }
+
+    async fn verify(&self) -> Result<(), LockError> {
+        for (.., object) in LOCK_FAMILIES {
+            if !self.is_ours(object).await? {
+                return Err(LockError::Lost { object: object.to_owned() });
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_ours(&self, object: &str) -> Result<bool, LockError> {
+        let content = self.storage.read(object).await?;
+        let content = content.and_then(|bytes| serde_json::from_slice::<Content>(&bytes).ok());
+        Ok(content.is_some_and(|content| content.txn_id == self.owner.txn_id()))
+    }
+
+    /// Gives the locks back, and whatever was left of trying to take them.
+    ///
+    /// # Errors
+    /// [`LockError::Storage`]; [`is_begun`](Self::is_begun) stays true.
+    pub async fn release(&self) -> Result<(), LockError> {
+        let mut state = self.state.lock().await;
+        self.give_back(&mut state).await
+    }
+
+    async fn give_back(&self, state: &mut State) -> Result<(), LockError> {
+        if !state.begun {
+            return Ok(());
+        }
+        state.held = None;
+        for (.., object) in LOCK_FAMILIES.iter().rev() {
+            self.storage.delete(&self.intent(object)).await?;
+            if self.is_ours(object).await? {
+                self.storage.delete(object).await?;
+            }
+        }
+        state.begun = false;
+        Ok(())
+    }
+
+    async fn refuse_migrations(&self) -> Result<(), LockError> {
+        let found = self.storage.names(MIGRATIONS, 1).await?.into_iter().next();
+        let what = "the log was compacted or truncated by TiDB's tools, which name metadata objects";
+        found.map_or(Ok(()), |object| Err(LockError::Taken { object, what }))
+    }
+
+    /// Takes away what former boots of this store left, once it is certain that nothing goes on under it.
+    async fn clear_former(&self, state: &mut State, folder: &str, name: &str) -> Result<(), LockError> {
+        for object in names(&self.storage, folder, name).await? {
+            let Some(content) = self.storage.read(&object).await? else { continue };
+            if !owner_of(&object, &content).is_some_and(|owner| owner.is_former(&self.owner)) {
+                continue;
+            }
+            let now = Instant::now();
+            let seen = state.former.entry(object.clone()).or_insert((content.clone(), now));
+            if seen.0 != content {
+                *seen = (content, now);
+            }
+            if now.duration_since(seen.1) < ABANDONED {
+                let what =
+                    "a former process of this store left it; it is taken away if it stays as it is for 15 minutes";
+                return Err(LockError::Taken { object, what });
+            }
+            state.former.remove(&object);
+            self.storage.delete(&object).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Locks of a storage that are or were held for writing or reading, and whose they are if they are ours.
+///
+/// # Errors
+/// [`StorageError`].
+pub async fn find_locks(storage: &Storage) -> Result<Vec<(String, Option<LockOwner>)>, StorageError> {
+    let mut found = Vec::new();
+    for (folder, name, _) in LOCK_FAMILIES {
+        for object in names(storage, folder, name).await? {
+            let Some(content) = storage.read(&object).await? else { continue };
+            let owner = owner_of(&object, &content);
+            found.push((object, owner));
+        }
+    }
+    Ok(found)
+}
+
+fn owner_of(object: &str, content: &[u8]) -> Option<LockOwner> {
+    match object.split_once(".INTENT.") {
+        Some((_, uuid)) => LockOwner::parse(uuid),
+        None => LockOwner::parse(&serde_json::from_slice::<Content>(content).ok()?.txn_id),
+    }
+}
+
+/// Objects of a folder that begin with a name. A prefix ends at a slash, so the folder is listed.
+async fn names(storage: &Storage, folder: &str, name: &str) -> Result<Vec<String>, StorageError> {
+    let folder = (!folder.is_empty()).then(|| Path::from(folder));
+    let listed = storage.store.list_with_delimiter(folder.as_ref()).await;
+    let listed = listed.map_err(|e| storage.failed("list", name, e))?;
+    let names = listed.objects.into_iter().map(|meta| meta.location.to_string());
+    let mut names: Vec<String> = names.filter(|object| object.starts_with(name)).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::TryStreamExt;
+    use object_store::memory::InMemory;
+    use std::sync::Arc;
+
+    fn storage() -> Storage {
+        Storage { store: Arc::new(InMemory::new()), url: "memory:///".to_owned() }
+    }
+
+    fn lock(storage: &Storage, store_id: u64, boot: u64) -> WriteLock {
+        WriteLock::new(storage.clone(), LockOwner { store_id, boot })
+    }
+
+    async fn all(storage: &Storage) -> Vec<String> {
+        let all = storage.store.list(None).map_ok(|meta| meta.location.to_string());
+        all.try_collect().await.unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_holds_it_and_leaves_nothing() {
+        let storage = storage();
+        let (one, two) = (lock(&storage, 1, 1), lock(&storage, 2, 1));
+        one.acquire(0).await.unwrap();
+        assert_eq!(all(&storage).await, ["truncating.lock", "v1/LOCK.WRIT"]);
+        assert!(matches!(two.acquire(0).await, Err(LockError::Taken { object, .. }) if object == "truncating.lock"));
+        assert_eq!(all(&storage).await.len(), 2, "a loser leaves nothing");
+        one.confirm().await.unwrap();
+        one.acquire(0).await.unwrap();
+        two.release().await.unwrap();
+        one.confirm().await.unwrap();
+        one.release().await.unwrap();
+        assert_eq!(all(&storage).await, [""; 0]);
+        two.acquire(0).await.unwrap();
+        assert!(matches!(one.confirm().await, Err(LockError::Lost { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_reads_truncates_or_has_rewritten_the_log_keeps_it_out() {
+        for other in [
+            "v1/LOCK.READ.00000000000000ff",
+            "v1/LOCK.WRIT",
+            "v1/LOCK.WRIT.0123456789abcdef0123456789abcdef",
+            "truncating.lock",
+            "v1/LOCK.WRIT.INTENT.F47AC10B-58CC-4372-A567-0E02B2C3D479",
+            "v1/migrations/00000001_0123456789ABCDEF.mgrt",
+        ] {
+            let storage = storage();
+            storage.write(other, &b"{}"[..]).await.unwrap();
+            let error = lock(&storage, 1, 1).acquire(0).await.unwrap_err().to_string();
+            assert!(error.contains(other), "{error}");
+            assert_eq!(all(&storage).await, [other]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_boot_takes_away_what_a_crash_left_but_not_at_once() {
+        for left in [1, 2, 3] {
+            let storage = storage();
+            let former = lock(&storage, 7, 4);
+            let (.., object) = LOCK_FAMILIES[0];
+            match left {
+                1 => storage.write(&former.intent(object), Bytes::new()).await.unwrap(),
+                2 => storage.write(object, former.content(5)).await.unwrap(),
+                _ => former.acquire(5).await.unwrap(),
+            }
+            let next = lock(&storage, 7, 5);
+            assert!(matches!(next.acquire(0).await, Err(LockError::Taken { .. })));
+            tokio::time::advance(ABANDONED - Duration::from_secs(1)).await;
+            assert!(matches!(next.acquire(0).await, Err(LockError::Taken { .. })));
+            assert!(matches!(lock(&storage, 8, 9).acquire(0).await, Err(LockError::Taken { .. })), "another store's");
+            for _ in 0..3 {
+                tokio::time::advance(ABANDONED).await;
+                let _ = next.acquire(0).await;
+            }
+            next.confirm().await.unwrap();
+            assert!(former.confirm().await.is_err(), "whoever held it is told");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_begun_after_the_lease() {
+        let storage = storage();
+        let lock = lock(&storage, 1, 1);
+        lock.acquire(0).await.unwrap();
+        tokio::time::advance(LEASE).await;
+        assert!(matches!(lock.confirm().await, Err(LockError::Lost { .. })));
+        lock.acquire(0).await.unwrap();
+        lock.confirm().await.unwrap();
+    }
+
+    #[test]
+    fn a_lock_says_whose_it_is_as_others_read_it() {
+        let owner = LockOwner { store_id: 7, boot: 3 };
+        let lock = WriteLock::new(storage(), owner);
+        let content: serde_json::Value = serde_json::from_slice(&lock.content(951_868_799_999)).unwrap();
+        assert_eq!(content["locked_at"], "2000-02-29T23:59:59.999Z");
+        assert_eq!(LockOwner::parse(content["txn_id"].as_str().unwrap()), Some(owner));
+        assert_eq!(LockOwner::parse("f47ac10b-58cc-4372-a567-0e02b2c3d479"), None);
+        assert_eq!(owner_of(&lock.intent("v1/LOCK.WRIT"), b""), Some(owner));
+        assert!(content["hint"].as_str().unwrap().contains("sweep") && content["locker_pid"].is_u64());
+    }
+}
