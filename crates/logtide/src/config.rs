@@ -68,6 +68,9 @@ pub struct Config {
     pub upload_concurrency: usize,
     /// Sealed generations of a task that may be in flight; above, sealing waits. Default: 4. Range: 1 to 64.
     pub generations_in_flight: usize,
+    /// So many small metadata objects of a task become one, in the background; 0: they stay as they are. Default: 16.
+    /// Range: 0, or 2 to 1024.
+    pub metadata_merge_count: usize,
 }
 
 impl Default for Config {
@@ -93,6 +96,7 @@ impl Default for Config {
             upload_memory_quota: ByteSize::mib(64),
             upload_concurrency: 4,
             generations_in_flight: 4,
+            metadata_merge_count: 16,
         }
     }
 }
@@ -144,6 +148,10 @@ impl Config {
             if let Some(given) = given.filter(|given| *given < Duration::from_millis(100)) {
                 return Err(ConfigError::Invalid(format!("{key} is {given:?}: at least 100ms")));
             }
+        }
+        if self.metadata_merge_count == 1 || self.metadata_merge_count > 1024 {
+            let given = self.metadata_merge_count;
+            return Err(ConfigError::Invalid(format!("metadata-merge-count is {given}: 0, or 2 to 1024")));
         }
         if self.max_objects_per_hour == Some(0) {
             return Err(ConfigError::Invalid("max-objects-per-hour is 0: at least 1".to_owned()));
@@ -211,6 +219,7 @@ mod tests {
             ("upload-memory-quota = \"1MiB\"", "upload-memory-quota"),
             ("rpo-target = \"99ms\"", "rpo-target"),
             ("max-objects-per-hour = 0", "max-objects-per-hour"),
+            ("metadata-merge-count = 1", "metadata-merge-count"),
         ] {
             let error = Config::from_toml(toml).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

@@ -20,6 +20,7 @@ mod flush_requests;
 mod flushing;
 mod heartbeat;
 mod interest;
+mod merging;
 mod metrics;
 mod node;
 mod online;

@@ -37,6 +37,8 @@ pub(crate) struct Metrics {
     pub(crate) flushed_objects: IntCounter,
     pub(crate) flushed_bytes: IntCounter,
     pub(crate) generations_in_flight: IntGaugeVec,
+    pub(crate) metadata_merges: IntCounterVec,
+    pub(crate) merged_metadata_objects: IntCounter,
 }
 
 impl Metrics {
@@ -124,6 +126,13 @@ impl Metrics {
                 "Generations sealed and not published yet",
                 &["task"],
             )?,
+            metadata_merges: r.counters(
+                "logtide_metadata_merges",
+                "Attempts to merge small metadata objects, by how they ended",
+                &["outcome"],
+            )?,
+            merged_metadata_objects: r
+                .counter("logtide_merged_metadata_objects", "Metadata objects that were merged with others")?,
         })
     }
 

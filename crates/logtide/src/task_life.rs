@@ -18,6 +18,7 @@ use tracing::{info, warn};
 use crate::checkpoint_object::CheckpointObject;
 use crate::flushing::{Flushing, NotReady, Opened};
 use crate::heartbeat::ms;
+use crate::merging::Merging;
 use crate::node::{Node, StopFlag};
 use crate::progress::TaskProgress;
 use crate::runner::{Command, Ended, Runner};
@@ -62,6 +63,7 @@ struct Running {
     parts: Receiver<SealedShard>,
     object: Arc<CheckpointObject>,
     keeper: JoinHandle<()>,
+    merging: Merging,
 }
 
 impl TaskLife {
@@ -98,6 +100,7 @@ impl TaskLife {
             }
             State::Running(running) => {
                 running.parts.try_iter().for_each(|part| running.runner.part(part));
+                running.merging.poll(now);
                 if let Some(ended) = running.runner.poll(now) {
                     self.ended(ended, now);
                 }
@@ -157,6 +160,8 @@ impl TaskLife {
         }
         let (node, name) = (&self.node, &self.task.name);
         let flusher = self.flushing.flusher(node, &opened, &self.progress);
+        let runtime = &self.flushing.runtime;
+        let merging = Merging::new(node, name, runtime, &flusher, &opened.storage, boot, now);
         let (sender, parts) = unbounded();
         node.shards.register(name, sender);
         node.observer.broadcast(|_| ShardMessage::StartTask(self.task.clone()));
@@ -164,7 +169,7 @@ impl TaskLife {
         let object = self.checkpoint_object(opened.storage);
         let keeper = object.keep_up(&self.flushing.runtime);
         let runner = Runner::new(node.clone(), self.task.clone(), flusher, boot, self.progress.clone(), now);
-        self.state = State::Running(Box::new(Running { runner, parts, object, keeper }));
+        self.state = State::Running(Box::new(Running { runner, parts, object, keeper, merging }));
     }
 
     fn checkpoint_object(&self, storage: Storage) -> Arc<CheckpointObject> {

@@ -125,6 +125,11 @@ impl Merging {
         ledger.job.is_some()
     }
 
+    /// True while a put of a merged object has an unknown end: others are kept away until it is known.
+    pub fn is_open(&self) -> bool {
+        matches!(self.lock().job, Some(Job::Made { .. }))
+    }
+
     /// Bytes of a merged object: as configured, but no more than fits well into the memory for uploads.
     fn limit(&self) -> u64 {
         let config = &self.core.uploader.config;

@@ -50,9 +50,8 @@ impl Merging {
             return Err(error.into());
         }
         let ended = self.steps(job, exclusive, &stop).await;
-        let is_clear = !matches!(self.lock().job, Some(Job::Made { .. }));
         // An object whose put has an unknown end might show up after others have listed: then the right is kept.
-        let released = if is_clear { exclusive.release().await } else { Ok(()) };
+        let released = if self.is_open() { Ok(()) } else { exclusive.release().await };
         let (objects, bytes) = ended?;
         released?;
         Ok(Some(MergeDone { objects, bytes, took: began.elapsed() }))
