@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use logtide_model::{Region, RegionId, StoreId};
 use parking_lot::Mutex;
-use raft::eraftpb::{Message, MessageType};
+use raft::eraftpb::Message;
+pub use raft::eraftpb::MessageType;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 

@@ -14,6 +14,11 @@ pub(crate) fn key(n: u64) -> Vec<u8> {
 
 /// The transaction that a seed stands for.
 pub(crate) fn plan(seed: u64) -> TxnPlan {
+    plan_in(seed, |_| true)
+}
+
+/// The transaction that a seed stands for, with the keys that `is_there` names; with all of its keys if that is none.
+pub(crate) fn plan_in(seed: u64, is_there: impl Fn(&[u8]) -> bool) -> TxnPlan {
     let mut rng = SmallRng::seed_from_u64(seed);
     let kind = match rng.random_range(0..8) {
         0..=2 => TxnKind::Optimistic2pc,
@@ -26,7 +31,9 @@ pub(crate) fn plan(seed: u64) -> TxnPlan {
         5..=8 => rng.random_range(2..6),
         _ => rng.random_range(8..40),
     };
-    let mut keys: Vec<u64> = (0..size).map(|_| rng.random_range(0..KEYS)).collect();
+    let there: Vec<u64> = (0..KEYS).filter(|n| is_there(&key(*n))).collect();
+    let there = if there.is_empty() { (0..KEYS).collect() } else { there };
+    let mut keys: Vec<u64> = (0..size).map(|_| there[rng.random_range(0..there.len())]).collect();
     keys.sort_unstable();
     keys.dedup();
     let writes = keys.iter().map(|n| (key(*n), value(seed, *n, &mut rng))).collect();
@@ -44,13 +51,14 @@ pub(crate) fn plan(seed: u64) -> TxnPlan {
     TxnPlan { kind, writes, locks_only, think, ttl_ms, ending, batch }
 }
 
-/// Raw keys and values that a seed stands for, ascending: to be ingested.
-pub(crate) fn files(seed: u64) -> Vec<(Vec<u8>, Bytes)> {
+/// Raw keys and values that a seed stands for, ascending, among the keys that `is_there` names: to be ingested.
+pub(crate) fn files(seed: u64, is_there: impl Fn(&[u8]) -> bool) -> Vec<(Vec<u8>, Bytes)> {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let first = rng.random_range(0..KEYS);
+    let there: Vec<u64> = (0..KEYS).filter(|n| is_there(&key(*n))).collect();
+    let first = rng.random_range(0..there.len().max(1));
     let count = rng.random_range(1..10);
-    let pair = |n: u64| Some((key(n), value(seed, n, &mut rng)?.into()));
-    (first..KEYS).take(count).filter_map(pair).collect()
+    let pair = |n: &u64| Some((key(*n), value(seed, *n, &mut rng)?.into()));
+    there.iter().skip(first).take(count).filter_map(pair).collect()
 }
 
 /// The raw keys that a range delete removes, first and behind the last, for keys of numbers below `upto`, and whether locks go

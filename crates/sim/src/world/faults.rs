@@ -1,9 +1,11 @@
 //! The troubles that a schedule has.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use logtide_mock_raftstore::rpc::{Command, KvRequest};
-use logtide_mock_raftstore::transport::{Envelope, Faults, Filter};
+use logtide_mock_raftstore::transport::{Envelope, Faults, Filter, MessageType};
 use logtide_model::{Cf, KeyRange, Region, RegionId, StoreId, encode_raw_key};
 use rand::rngs::SmallRng;
 
@@ -68,17 +70,23 @@ impl World {
         }
     }
 
-    /// Nobody waits for the answer: it may be refused, for a lock that is there or a store that is not.
+    /// Into one region.
     fn ingest(&mut self, seed: u64) {
-        let mut pairs = workload::files(seed);
-        let pd = self.cluster.pd();
+        let pairs = workload::files(seed, |_| true);
         let Some((key, _)) = pairs.first() else { return };
-        let (region, leader) = pd.locate_raw(key);
+        let (region, leader) = self.cluster.pd().locate_raw(key);
+        self.ingest_into(&region, leader, seed);
+    }
+
+    /// Nobody waits for the answer: it may be refused, for a lock that is there or a store that is not.
+    fn ingest_into(&self, region: &Region, leader: StoreId, seed: u64) {
+        let pairs = workload::files(seed, |key| region.range.contains(&encode_raw_key(key)));
+        let pd = self.cluster.pd();
         let (Ok(start_ts), Ok(min_commit_ts)) = (pd.tso(), pd.tso()) else { return };
-        pairs.retain(|(key, _)| region.range.contains(&encode_raw_key(key)));
-        let command = Command::Ingest { pairs, start_ts, min_commit_ts };
-        let request = KvRequest { region_id: region.id, epoch: region.epoch, command };
-        drop(self.cluster.submit(leader, request));
+        if !pairs.is_empty() {
+            let command = Command::Ingest { pairs, start_ts, min_commit_ts };
+            drop(self.cluster.submit(leader, KvRequest { region_id: region.id, epoch: region.epoch, command }));
+        }
     }
 
     /// Nobody waits for the answer here either. What clients make of records that vanish is their business.
@@ -105,18 +113,66 @@ impl World {
         }
     }
 
+    /// Goes on until the leader has said so to its successor; from then on it hears nothing of the region.
     fn depose(&mut self, region: u8, to: u8) {
         let Some(region) = self.region(region) else { return };
         let (_, leader) = self.cluster.pd().locate(&region.range.start);
         let successor = if self.store(to) == leader { self.store(to.wrapping_add(1)) } else { self.store(to) };
         let _ = self.cluster.transfer_leader(region.id, successor);
-        if let Some(steps) = self.cluster.steps() {
-            // It says so to its successor, and hears no more from now on.
+        let Some(steps) = self.cluster.steps() else { return };
+        let is_said =
+            || steps.flying().iter().any(|m| m.region_id == region.id && m.kind == MessageType::MsgTimeoutNow);
+        for _ in 0..6 {
             steps.step(leader);
+            if is_said() {
+                break;
+            }
+            steps.deliver_all();
+            self.cluster.stores().into_iter().filter(|store| *store != leader).for_each(|store| {
+                steps.step(store);
+            });
         }
-        self.cluster.network().add_filter(Box::new(Deaf(leader)));
+        let deaf = Arc::new(AtomicBool::new(true));
+        self.cluster.network().add_filter(Box::new(Deaf(leader, Some(region.id), deaf.clone())));
         // Its clients do not hear of the successor either, now and then.
-        self.client.set_reach(to.is_multiple_of(2).then(|| BTreeSet::from([leader])));
+        if to.is_multiple_of(4) {
+            self.client.set_reach(Some(BTreeSet::from([leader])));
+        }
+        // What is written there is not read so soon.
+        if !to.is_multiple_of(3) {
+            self.host_faults.set_snapshots(0.9);
+        }
+        let until = self.ticks + 10 + u64::from(to / 8);
+        self.deposed.push(Deposed { region, leader, deaf, flush_at: None, until });
+    }
+
+    /// Clients write to the successors of leaders that do not know of them, these flush in their belief, as all do, and hear of
+    /// it after a while.
+    pub(crate) fn tell_deposed(&mut self) {
+        let now = self.ticks;
+        let mut deposed = std::mem::take(&mut self.deposed);
+        for Deposed { region, leader, flush_at, .. } in &mut deposed {
+            let Some((region, successor)) = self.cluster.pd().region(region.id).filter(|(_, by)| by != leader) else {
+                continue;
+            };
+            let flush_at = *flush_at.get_or_insert_with(|| {
+                let is_there = |key: &[u8]| region.range.contains(&encode_raw_key(key));
+                self.scripts.start(&self.client, workload::plan_in(now << 20 | region.id, is_there));
+                now + 2 + now % 7
+            });
+            if now < flush_at {
+                self.ingest_into(&region, successor, now << 20 | region.id);
+            } else if now == flush_at {
+                // The others do too: it is to be the fact of the deposed one that the checkpoint rests on.
+                self.nodes.values_mut().for_each(|node| drop(node.stepped.flush(&self.task.name)));
+            }
+        }
+        for Deposed { deaf, .. } in deposed.extract_if(.., |deposed| deposed.until <= now) {
+            deaf.store(false, Ordering::SeqCst);
+            self.host_faults.set_snapshots(0.0);
+            self.client.set_reach(None);
+        }
+        self.deposed = deposed;
     }
 
     fn heal(&mut self) {
@@ -162,7 +218,7 @@ impl World {
             // A client may be cut off together with the store.
             self.client.set_reach(how.is_multiple_of(8).then(|| BTreeSet::from([one])));
         } else {
-            self.cluster.network().add_filter(Box::new(Deaf(one)));
+            self.cluster.network().add_filter(Box::new(Deaf(one, None, Arc::new(AtomicBool::new(true)))));
         }
     }
 
@@ -251,12 +307,25 @@ impl World {
     }
 }
 
-/// A store that is heard and hears nothing.
-struct Deaf(StoreId);
+/// A leader that has a successor and does not hear of it.
+pub(crate) struct Deposed {
+    region: Region,
+    leader: StoreId,
+    /// False once it hears again.
+    deaf: Arc<AtomicBool>,
+    /// In ticks, once there is a successor to write to.
+    flush_at: Option<u64>,
+    /// In ticks.
+    until: u64,
+}
+
+/// A store that is heard and hears nothing, of one region or of all, as long as the flag is up.
+struct Deaf(StoreId, Option<RegionId>, Arc<AtomicBool>);
 
 impl Filter for Deaf {
     fn fate(&mut self, envelope: &Envelope, _: &mut SmallRng) -> Option<Vec<u32>> {
-        (envelope.to == self.0).then(Vec::new)
+        let is_it = envelope.to == self.0 && self.1.is_none_or(|region| region == envelope.region_id);
+        (is_it && self.2.load(Ordering::SeqCst)).then(Vec::new)
     }
 }
 

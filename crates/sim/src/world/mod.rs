@@ -62,6 +62,7 @@ pub struct World {
     ticks: u64,
     squeezed: bool,
     stopped: BTreeSet<StoreId>,
+    deposed: Vec<faults::Deposed>,
     durable: DurableSteps,
     /// When a store whose process crashed at a durable step starts again, in ticks.
     revival: Option<(StoreId, u64)>,
@@ -142,6 +143,7 @@ impl World {
             ticks: 0,
             squeezed: false,
             stopped: BTreeSet::new(),
+            deposed: Vec::new(),
             durable: DurableSteps::default(),
             revival: None,
             auditor,
@@ -284,7 +286,7 @@ fn cluster_config(rng: &mut SmallRng, clock: &ManualClock, history: &History) ->
     config.seed = rng.random();
     config.clock = Arc::new(clock.clone());
     // With the larger one a leader that was deposed believes in itself for longer.
-    config.election_ticks = if rng.random_bool(0.3) { 40 } else { 10 };
+    config.election_ticks = if rng.random_bool(0.5) { 40 } else { 10 };
     if rng.random_bool(0.4) {
         config.stores = 4;
         config.replicas = Some(3);

@@ -79,6 +79,7 @@ impl World {
         if let Some(steps) = self.cluster.steps() {
             steps.tick_all();
         }
+        self.tell_deposed();
         let now = self.now();
         for (n, node) in (0u64..).zip(self.nodes.values_mut().chain(&mut self.zombies)) {
             node.pass(ms);
