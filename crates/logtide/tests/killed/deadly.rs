@@ -41,10 +41,16 @@ pub(crate) enum Step {
     Advance,
     /// The checkpoint in the storage.
     Checkpoint,
+    /// The storage is one's own for a merge of metadata objects, and not any more.
+    Lock,
+    Unlock,
+    /// Metadata objects become one, and go.
+    Merge,
+    Unmerge,
 }
 
 /// All of them, in the order in which they come.
-pub(crate) const STEPS: [Step; 11] = [
+pub(crate) const STEPS: [Step; 15] = [
     Step::Claim,
     Step::Probe,
     Step::Unprobe,
@@ -56,13 +62,17 @@ pub(crate) const STEPS: [Step; 11] = [
     Step::Publish,
     Step::Advance,
     Step::Checkpoint,
+    Step::Lock,
+    Step::Unlock,
+    Step::Merge,
+    Step::Unmerge,
 ];
 
 impl Step {
     /// How often it happens in the life of a process, where that is not again and again.
     pub(crate) fn at_most(self) -> u64 {
         match self {
-            Step::Claim | Step::Unprobe | Step::Boot => 1,
+            Step::Claim | Step::Unprobe | Step::Boot | Step::Merge => 1,
             Step::Probe => 3,
             _ => u64::MAX,
         }
@@ -72,7 +82,9 @@ impl Step {
         let path = path.as_ref();
         let begins = |prefix: &str| path.starts_with(prefix);
         Some(match () {
+            () if begins("v1/backupmeta/") && is_merged(path) => Step::Merge,
             () if begins("v1/backupmeta/") => Step::Metadata,
+            () if begins("v1/LOCK") || begins("truncating.lock") => Step::Lock,
             () if begins("v1/logtide/probe/") => Step::Probe,
             () if begins("v1/logtide/heads/") => Step::Head,
             () if begins("v1/global_checkpoint/") => Step::Checkpoint,
@@ -83,7 +95,12 @@ impl Step {
     }
 
     fn of_removal(path: &Path) -> Option<Step> {
-        (Step::of_object(path) == Some(Step::Probe)).then_some(Step::Unprobe)
+        match Step::of_object(path)? {
+            Step::Probe => Some(Step::Unprobe),
+            Step::Lock => Some(Step::Unlock),
+            Step::Metadata | Step::Merge => Some(Step::Unmerge),
+            _ => None,
+        }
     }
 
     fn of_txn(txn: &Txn) -> Option<Step> {
@@ -102,6 +119,12 @@ impl Step {
         // Folding removes facts and writes the cover: the later step of the two.
         keys.filter_map(of_key).max()
     }
+}
+
+/// True if the name of a metadata object has the tag of those that were merged.
+fn is_merged(path: &str) -> bool {
+    let tags = path.trim_end_matches(".meta").split_once('-').map_or("", |(_, tags)| tags);
+    tags.as_bytes().chunks(17).any(|tag| tag[0] == b'n')
 }
 
 /// When the process ends.

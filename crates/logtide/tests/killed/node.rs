@@ -79,7 +79,8 @@ fn the_task(dir: &Path, tasks: &Tasks) -> Task {
 }
 
 fn link(dir: &Path, cluster: &Cluster, fate: Fate) -> Executor {
-    let config = Config { temp_path: spool(dir), max_flush_interval: INTERVAL, ..Config::default() };
+    let config =
+        Config { temp_path: spool(dir), max_flush_interval: INTERVAL, metadata_merge_count: 3, ..Config::default() };
     let coordinator: Arc<dyn Store> = Arc::new(DirectoryStore::open(dir.join("coordinator")).unwrap());
     let objects = fate.clone();
     let backup = Builder::new(Arc::new(DeadlyHost(cluster.host(1), fate.clone())), dir)
