@@ -216,8 +216,8 @@ fn checks(proof: &Proof, victims: usize, survivors: usize, peak: f64, stored: St
         ),
         (format!("logtide accounted for {:.0} MiB at most (limit 256)", peak / (1 << 20) as f64), peak < MEMORY_LIMIT),
         (
-            format!("{objects} objects in {} flushes (fewer than 3 each)", stored.metadata),
-            stored.metadata > 0 && objects < 3 * stored.metadata,
+            format!("{objects} objects of {} flushes (fewer than 3 each)", stored.flushes),
+            stored.flushes > 0 && objects < 3 * stored.flushes,
         ),
     ]
 }

@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
+use logtide_format::MetaLink;
 use object_store::ObjectMeta;
 
 use crate::Failed;
@@ -54,7 +55,9 @@ fn lag(nodes: &Nodes) -> Option<Duration> {
 /// What lies in the storage.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Stored {
-    /// Metadata objects: one for each flush of a store that had something to flush.
+    /// Flushes that had something to flush: each has a metadata object, or is merged with others in one.
+    pub(crate) flushes: u64,
+    /// Metadata objects.
     pub(crate) metadata: u64,
     /// Data objects.
     pub(crate) data: u64,
@@ -76,11 +79,20 @@ impl Stored {
 
     fn and(mut self, object: &ObjectMeta) -> Stored {
         match object.location.extension() {
-            Some("meta") => self.metadata += 1,
+            Some("meta") => {
+                self.metadata += 1;
+                self.flushes += generations(object.location.as_ref());
+            }
             Some("log") => self.data += 1,
             _ => return self,
         }
         self.bytes += object.size;
         self
     }
+}
+
+/// How many generations a metadata object tells of.
+fn generations(path: &str) -> u64 {
+    let link = MetaLink::parse(path).ok().flatten();
+    link.map_or(1, |link| link.merged.max(1))
 }

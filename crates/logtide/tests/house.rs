@@ -38,7 +38,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cli", &["model", "format", "storage", "coordinator", "restore", "logtide"]),
     ("mock-raftstore", &["model"]),
     ("sim", &["model", "format", "storage", "coordinator", "restore", "logtide", "mock-raftstore"]),
-    ("examples", &["model", "storage", "logtide", "coordinator", "restore", "mock-raftstore"]),
+    ("examples", &["model", "format", "storage", "logtide", "coordinator", "restore", "mock-raftstore"]),
     ("benches", &["model", "format", "observer", "temp-file"]),
     ("fuzz", &["model", "format", "coordinator"]),
 ];
