@@ -25,19 +25,19 @@ use crate::sort::{Merge, Runs, Sorter};
 
 /// One metadata object of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    store: u64,
-    boot: u64,
-    generation: u64,
+pub(crate) struct Place {
+    pub(crate) store: u64,
+    pub(crate) boot: u64,
+    pub(crate) generation: u64,
 }
 
 impl Place {
-    fn of(name: &MetaName) -> Option<Place> {
+    pub(crate) fn of(name: &MetaName) -> Option<Place> {
         name.tag.map(|ObjectTag { boot, generation }| Place { store: name.store_id, boot, generation })
     }
 
     /// The last generation of a boot comes first: what covers a generation comes before it.
-    fn key(&self) -> [u8; 24] {
+    pub(crate) fn key(&self) -> [u8; 24] {
         let mut key = [0; 24];
         for (part, n) in key.chunks_exact_mut(8).zip([self.store, self.boot, !self.generation]) {
             part.copy_from_slice(&n.to_be_bytes());
@@ -45,7 +45,7 @@ impl Place {
         key
     }
 
-    fn from_key(key: &[u8]) -> Option<Place> {
+    pub(crate) fn from_key(key: &[u8]) -> Option<Place> {
         let mut parts = key.chunks_exact(8).map(|part| part.iter().fold(0, |n, byte| n << 8 | u64::from(*byte)));
         Some(Place { store: parts.next()?, boot: parts.next()?, generation: !parts.next()? })
     }
@@ -54,8 +54,8 @@ impl Place {
 /// The generations that a metadata object holds: those of `place`'s boot above `above`, up to that of `place`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Covered {
-    place: Place,
-    above: u64,
+    pub(crate) place: Place,
+    pub(crate) above: u64,
 }
 
 impl Covered {

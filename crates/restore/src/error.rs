@@ -260,6 +260,20 @@ pub enum RestoreError {
         /// A migration.
         object: String,
     },
+    /// The prefix does not say that it is a log backup.
+    #[error("{storage} has no identity of a log backup: neither v1/logtide/identity.json nor backupmeta of a log")]
+    NotALog {
+        /// The storage.
+        storage: String,
+    },
+    /// Others work on the metadata.
+    #[error("{storage} is locked: {cause}")]
+    Locked {
+        /// The storage.
+        storage: String,
+        /// By whom.
+        cause: String,
+    },
     /// The restore was given up by its caller, or another part of it failed.
     #[error("the restore was cancelled")]
     Cancelled,
@@ -283,7 +297,7 @@ impl Diagnose for RestoreError {
                 ErrorCode::MalformedMetadata
             }
             E::Memory { .. } => ErrorCode::OutOfQuota,
-            E::Migrated { .. } => ErrorCode::Config,
+            E::Migrated { .. } | E::NotALog { .. } | E::Locked { .. } => ErrorCode::Config,
             E::Worker(_) | E::Cancelled => ErrorCode::Unknown,
         }
     }
@@ -291,7 +305,7 @@ impl Diagnose for RestoreError {
     fn class(&self) -> Class {
         use RestoreError as E;
         match self {
-            E::NoCheckpoint { .. } | E::Storage { .. } => Class::Retry,
+            E::NoCheckpoint { .. } | E::Storage { .. } | E::Locked { .. } => Class::Retry,
             E::Identity(e) => e.class(),
             E::Damaged { source, .. } | E::Encrypted { source } | E::Metadata(source) => source.class(),
             E::Missing { .. } | E::LostMetadata { .. } | E::Contradiction { .. } => Class::Corrupt,
@@ -322,6 +336,10 @@ impl Diagnose for RestoreError {
             ),
             E::TargetInUse { .. } => "name a directory that does not exist yet, or an empty one".into(),
             E::Identity(e) => e.remedy(),
+            E::NotALog { .. } => "check the URL of the storage: it is that of `log start`".into(),
+            E::Locked { .. } => {
+                "try again when they are done; a lock that nobody holds any more says whose it was".into()
+            }
             E::Encrypted { source } => source.remedy(),
             E::Migrated { .. } => "restore it with the tool that wrote the migrations (br restore point)".into(),
             E::Memory { needed, .. } => format!("raise the memory of the restore to at least {needed} bytes"),

@@ -17,7 +17,7 @@ use crate::chain::{Covered, Lost};
 use crate::log_info::{list, unreadable};
 use crate::memory::{DECODED, Gate, Held, Means};
 use crate::meter::Meter;
-use crate::plan::{Planner, Window, check};
+use crate::plan::{PlanError, Planner, Window, check};
 use crate::planning::plan_error;
 
 /// Bytes that a known name takes.
@@ -75,11 +75,23 @@ enum Read {
     Gone(Gone),
 }
 
+/// What metadata objects are read for.
+pub(crate) trait TakesMetadata {
+    /// Takes a metadata object of `bytes` bytes. It may tell what another one tells.
+    fn take(&mut self, object: &str, bytes: u64, metadata: proto::Metadata) -> Result<(), PlanError>;
+}
+
+impl TakesMetadata for Planner<'_> {
+    fn take(&mut self, object: &str, bytes: u64, metadata: proto::Metadata) -> Result<(), PlanError> {
+        self.add(object, bytes, metadata)
+    }
+}
+
 /// See the module.
-pub(crate) struct Filling<'a> {
+pub(crate) struct Filling<'a, T> {
     storage: &'a Storage,
     means: &'a Means,
-    planner: Planner<'a>,
+    taker: T,
     window: &'a Window,
     meter: &'a Meter,
     /// Merged objects that were listed.
@@ -90,21 +102,15 @@ pub(crate) struct Filling<'a> {
     further_back: bool,
 }
 
-impl<'a> Filling<'a> {
-    pub(crate) fn new(
-        storage: &'a Storage,
-        means: &'a Means,
-        planner: Planner<'a>,
-        window: &'a Window,
-        meter: &'a Meter,
-    ) -> Self {
+impl<'a, T: TakesMetadata> Filling<'a, T> {
+    pub(crate) fn new(storage: &'a Storage, means: &'a Means, taker: T, window: &'a Window, meter: &'a Meter) -> Self {
         let accounted = means.budget.force_acquire(0);
         let (known, gone, further_back) = Default::default();
-        Filling { storage, means, planner, window, meter, known, accounted, gone, further_back }
+        Filling { storage, means, taker, window, meter, known, accounted, gone, further_back }
     }
 
-    /// Fills the planner; `None` if values are further back than the window says, so that it has to be made anew.
-    pub(crate) async fn fill(mut self) -> Result<Option<Planner<'a>>, RestoreError> {
+    /// Fills the taker; `None` if values are further back than the window says, so that it has to be made anew.
+    pub(crate) async fn fill(mut self) -> Result<Option<T>, RestoreError> {
         let mut known = self.pass(true).await?;
         loop {
             let new = self.pass(false).await?;
@@ -112,7 +118,7 @@ impl<'a> Filling<'a> {
                 return Ok(None);
             }
             if new == known && self.has_all().await? {
-                return Ok(Some(self.planner));
+                return Ok(Some(self.taker));
             }
             known = new;
         }
@@ -141,7 +147,7 @@ impl<'a> Filling<'a> {
         while let Some((size, read)) = reads.try_next().await? {
             match read {
                 Read::Metadata { object, metadata, .. } => {
-                    self.planner.add(&object, size, *metadata).map_err(|e| plan_error(&means.temp_dir, e))?;
+                    self.taker.take(&object, size, *metadata).map_err(|e| plan_error(&means.temp_dir, e))?;
                 }
                 Read::Gone(gone) if self.gone.len() < MOST_GONE => self.gone.push(gone),
                 Read::Gone(gone) => return Err(Lost::listed(&gone.name, &gone.covered).error(&storage.url)),

@@ -8,6 +8,7 @@
 //!   is that of the source, or the restore fails and says why: every byte is verified before it is used, every
 //!   committed value must be there, nothing that no read at T sees gets in the way. Memory is a flag.
 //! * `restore_point`: the restore into a new RocksDB directory. [`MemorySink`]: into memory, for simulations and tests.
+//! * [`sweep`](sweep()): finds, and removes, what no restore needs and nobody will refer to any more.
 //! * `dump`: the MVCC state at a ts of a restored directory, or of a node's; [`MemoryState::dump`] of one in memory.
 //!
 //! Bytes of the backup are `format`'s, the storage is `storage`'s. RocksDB is behind the feature `rocksdb` (on by
@@ -31,6 +32,7 @@ mod restore;
 mod sink;
 mod sort;
 mod summary;
+mod sweep;
 mod view;
 
 #[cfg(feature = "rocksdb")]
@@ -46,6 +48,7 @@ pub use planning::{Plan, plan_restore};
 pub use restore::restore_to;
 pub use sink::{Finish, Made, MemoryPart, MemorySink, MemoryState, Sink, SinkPart};
 pub use summary::{Counts, Dropped, Progress, RestoreSummary, Silent, Stage, StageProgress, Took};
+pub use sweep::{Kept, SweepOptions, SweepReason, SweepReport, SweepRow, sweep};
 pub use view::{DumpSummary, Each};
 
 #[cfg(feature = "rocksdb")]

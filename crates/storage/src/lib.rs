@@ -34,6 +34,7 @@ mod remote;
 mod remote_url;
 #[cfg(feature = "s3")]
 mod s3;
+mod staged;
 #[cfg_attr(not(feature = "remote"), allow(dead_code, reason = "remote storages alone use all of it"))]
 mod trouble;
 
@@ -54,6 +55,7 @@ pub use kms::open_kms;
 pub use lock::{LEASE, LOCK_FAMILIES, LockError, LockOwner, WriteLock, find_locks};
 pub use open::{open, redacted, task_url};
 pub use probe::{Capabilities, CreateIfAbsent, probe};
+pub use staged::{StagedFile, remove_staged, staged_files};
 pub use trouble::{Trouble, classify};
 
 /// Below this, objects are logtide's own and no part of the log.

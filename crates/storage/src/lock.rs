@@ -59,9 +59,10 @@ impl LockOwner {
     }
 
     /// True for a lock, as [`LockOwner::parse`] reads it, of an earlier process of `now`, or of an earlier task of this one.
+    /// Commands have no order.
     fn is_former(&self, now: &LockOwner) -> bool {
         let now = LockOwner::parse(&now.txn_id());
-        now.is_some_and(|now| self.store_id == now.store_id && self.boot <= now.boot)
+        now.is_some_and(|now| now.store_id != 0 && self.store_id == now.store_id && self.boot <= now.boot)
     }
 }
 

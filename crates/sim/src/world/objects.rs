@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use logtide_format::{
     CHECKPOINT_PREFIX, HEAD_PREFIX, MARKS_PREFIX, METADATA_PREFIX, MetaName, decode_metadata, marks_path,
 };
-use logtide_storage::{BACKUPMETA_OBJECT, IDENTITY_OBJECT, LOCK_OBJECT, OWN_PREFIX, Storage};
+use logtide_storage::{BACKUPMETA_OBJECT, IDENTITY_OBJECT, LOCK_FAMILIES, LOCK_OBJECT, OWN_PREFIX, Storage};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
@@ -69,7 +69,9 @@ impl Referred {
         if name.starts_with(MARKS_PREFIX) {
             return Some(self.marks.contains(name));
         }
-        if name.starts_with(&format!("{OWN_PREFIX}/probe/")) {
+        // A probe, or the lock of a merge, that did not come to its end.
+        let is_lock = LOCK_FAMILIES.iter().any(|(_, lock, _)| name.starts_with(lock));
+        if is_lock || name.starts_with(&format!("{OWN_PREFIX}/probe/")) {
             return Some(false);
         }
         (name.starts_with("v1/") && name.ends_with(".log")).then(|| self.data.contains(name))
