@@ -38,6 +38,9 @@ pub(crate) enum Command {
     /// Bring data back.
     #[command(subcommand)]
     Restore(RestoreCommand),
+    /// Look after the storage of a log backup.
+    #[command(subcommand)]
+    Storage(StorageCommand),
     /// Print the keys and values of a data directory as they were at a timestamp, one a line, for diffing.
     Dump(DumpArgs),
 }
@@ -66,6 +69,13 @@ pub(crate) enum LogCommand {
 pub(crate) enum RestoreCommand {
     /// Restore to a moment, into a new data directory, from the storage alone.
     Point(PointArgs),
+}
+
+/// Verbs of `logtide storage`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum StorageCommand {
+    /// Find what crashes left behind and nothing needs, and say why; remove it only with --delete.
+    Sweep(SweepArgs),
 }
 
 /// Where the cluster's coordinator is.
@@ -227,6 +237,26 @@ pub(crate) struct PointArgs {
     pub(crate) allow_inexact: bool,
     #[command(flatten)]
     pub(crate) crypter: CrypterArgs,
+}
+
+/// `logtide storage sweep`.
+#[derive(Debug, Args)]
+pub(crate) struct SweepArgs {
+    /// The storage of a log backup, as in 'logtide log start'.
+    #[arg(short, long, value_name = "URL")]
+    pub(crate) storage: String,
+    /// Remove what is superfluous. It is refused while others restore from there with br, compact or truncate.
+    #[arg(long)]
+    pub(crate) delete: bool,
+    /// Leave alone what changed less than this ago.
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    pub(crate) min_age: humantime::Duration,
+    /// Memory that the sweep may use; at least 64MiB.
+    #[arg(long, value_name = "SIZE", default_value = "512MiB")]
+    pub(crate) memory: ByteSize,
+    /// Objects read at once.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) concurrency: u16,
 }
 
 /// `logtide dump`.

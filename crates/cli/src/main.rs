@@ -16,13 +16,14 @@ mod range_arg;
 mod report;
 mod restore_point;
 mod runtime;
+mod storage_sweep;
 mod ts_arg;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Cli, Command, LogCommand, RestoreCommand};
+use crate::args::{Cli, Command, LogCommand, RestoreCommand, StorageCommand};
 use crate::report::Failure;
 
 fn main() -> ExitCode {
@@ -41,6 +42,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Log(LogCommand::Stop(args)) => log_stop::run(args, cli.json),
         Command::Log(LogCommand::Metadata(args)) => log_metadata::run(args, cli.json),
         Command::Restore(RestoreCommand::Point(args)) => restore_point::run(args, cli.json),
+        Command::Storage(StorageCommand::Sweep(args)) => storage_sweep::run(args, cli.json),
         Command::Dump(args) => dump::run(args, cli.json),
     }
 }

@@ -343,6 +343,29 @@ fn damage_is_refused_by_name_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_sweep_names_what_is_superfluous_and_removes_it_if_asked_to() {
+    let world = World::new();
+    let url = world.storage();
+    let sweep = |more: &[&str]| logtide(&[&["--json", "storage", "sweep", "--storage", &url], more].concat());
+    let left = world.path("storage").join("v1/global_checkpoint/1.ts#7");
+    std::fs::write(&left, b"12").unwrap();
+    let young = json(&sweep(&["--delete"]));
+    assert_eq!((&young["deleted"], &young["kept"][0]["reason"]), (&0.into(), &"young".into()));
+    let found = json(&sweep(&["--min-age", "0s"]));
+    assert_eq!((&found["deleted"], &found["found"][0]["reason"]), (&0.into(), &"temporary-file".into()));
+    assert!(left.exists(), "it only looked");
+    let text = logtide(&["storage", "sweep", "--storage", &url, "--min-age", "0s"]);
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("killed while it wrote") && text.contains("1.ts#7") && text.contains("--delete"), "{text}");
+    assert_eq!(json(&sweep(&["--min-age", "0s", "--delete"]))["deleted"], 1);
+    assert!(!left.exists() && world.path("storage").join("v1/global_checkpoint/1.ts").exists());
+    std::fs::create_dir(world.path("empty")).unwrap();
+    let empty = logtide(&["storage", "sweep", "--storage", &world.url("empty")]);
+    refused(&empty, 1, &["no identity of a log backup", "check the URL"]);
+    refused(&sweep(&["--memory", "1MiB"]), 1, &["memory"]);
+}
+
+#[test]
 fn help_teaches() {
     for args in [&["--help"][..], &["log", "start", "--help"], &["restore", "point", "--help"], &["dump", "--help"]] {
         let output = logtide(args);
