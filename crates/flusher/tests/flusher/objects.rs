@@ -10,6 +10,7 @@ use logtide_model::{Cf, KeyRange, RegionEpoch, Ts};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
+use proptest::prelude::*;
 
 use crate::fault_store::{Entry, Fault, FaultPublisher, FaultStore, Kind, Log};
 use crate::fixture::{Event, config, content_of, end_of, event, flusher, generation, objects, read_back, spool};
@@ -206,4 +207,32 @@ async fn an_idle_store_writes_no_object_and_publishes_its_facts() {
     assert!(matches!(&log[..], [Entry::Published(p)] if p.generation == 1 && p.facts.len() == 1), "{log:?}");
     let events = events.lock().unwrap();
     assert!(matches!(events.last(), Some(FlushEvent::Published(f)) if *f == flushed));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    /// Few objects, bounded files: a block has 64 KiB, and the record that filled it.
+    #[test]
+    fn a_flush_has_one_metadata_object_and_as_few_data_objects_as_the_limit_allows(
+        records in prop::collection::vec((0u64..6, prop::bool::ANY, 0usize..30_000), 1..120), limit in 1u64..400_000,
+    ) {
+        let of = |(ts, (region, is_value, length)): (u64, (u64, bool, usize))| {
+            event(region, if is_value { Cf::Default } else { Cf::Write }, ts, length)
+        };
+        let events: Vec<_> = (10..).zip(records).map(of).collect();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let all = runtime.block_on(async {
+            let log = Log::default();
+            let store = FaultStore::in_memory(&log, |_, _, _| Fault::None);
+            flush(store.clone(), &log, limit, 8 << 20, &events).await;
+            objects(&*store).await
+        });
+        let (metadata, data): (Vec<_>, Vec<_>) = all.iter().partition(|(path, _)| path.starts_with(METADATA_PREFIX));
+        let bytes: u64 = data.iter().map(|(_, content)| content.len() as u64).sum();
+        prop_assert_eq!(metadata.len(), 1);
+        prop_assert!(data.len() as u64 <= bytes.div_ceil(limit) + 1, "{} objects of {} bytes", data.len(), bytes);
+        let most = limit + (64 << 10) + 31_000;
+        prop_assert!(data.iter().all(|(_, content)| (content.len() as u64) < most));
+    }
 }
