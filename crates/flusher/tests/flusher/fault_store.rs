@@ -158,6 +158,13 @@ impl Drop for Sending {
     }
 }
 
+/// With another first byte.
+fn damaged(payload: PutPayload) -> PutPayload {
+    let mut bytes = Bytes::from(payload).to_vec();
+    bytes.iter_mut().take(1).for_each(|byte| *byte ^= 1);
+    bytes.into()
+}
+
 fn injected(what: &'static str) -> Error {
     Error::Generic { store: "test", source: what.into() }
 }
@@ -229,19 +236,21 @@ impl ObjectStore for FaultStore {
     }
 }
 
-/// Accepts "only if absent" and overwrites all the same, as some servers do.
+/// Accepts "only if absent" and overwrites all the same, as some servers do; keeps something else than what was put under
+/// some names.
 #[derive(Debug)]
-pub(crate) struct Overwrites(pub(crate) InMemory);
+pub(crate) struct Liar(pub(crate) InMemory, pub(crate) fn(&str) -> bool);
 
-impl fmt::Display for Overwrites {
+impl fmt::Display for Liar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Overwrites")
+        f.write_str("Liar")
     }
 }
 
 #[async_trait]
-impl ObjectStore for Overwrites {
+impl ObjectStore for Liar {
     async fn put_opts(&self, location: &Path, payload: PutPayload, _: PutOptions) -> Result<PutResult> {
+        let payload = if self.1(location.as_ref()) { damaged(payload) } else { payload };
         self.0.put_opts(location, payload, PutOptions::default()).await
     }
 

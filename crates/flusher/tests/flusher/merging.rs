@@ -15,7 +15,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 
-use crate::fault_store::{Fault, FaultPublisher, FaultStore, Kind, Log};
+use crate::fault_store::{Fault, FaultPublisher, FaultStore, Kind, Liar, Log};
 use crate::fixture::{config, end_of, event, flusher, generation, objects, spool};
 
 /// The right to merge, which can be taken away.
@@ -177,7 +177,7 @@ async fn a_storage_that_has_no_create_or_lies_about_it_is_merged_on_all_the_same
     for create_if_absent in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         // It takes the condition and overwrites all the same.
-        let lies = Arc::new(crate::fault_store::Overwrites(InMemory::new()));
+        let lies = Arc::new(Liar(InMemory::new(), |_| false));
         let log = Log::default();
         let store = FaultStore::new(
             lies,
@@ -218,6 +218,23 @@ async fn what_is_damaged_is_left_as_it_is() {
     assert!(merging.is_due(4));
     merging.run(&alone).await.unwrap().unwrap();
     assert!(covers(&objects(&*store).await).contains(&(4, 8, true)), "what comes later is merged");
+}
+
+#[tokio::test]
+async fn what_the_storage_keeps_otherwise_stands_for_nothing() {
+    let (dir, alone) = (tempfile::tempdir().unwrap(), Alone::default());
+    let is_merged = |path: &str| MetaLink::parse(path).is_ok_and(|link| link.is_some_and(|link| link.is_merged()));
+    let (log, liar) = (Log::default(), Arc::new(Liar(InMemory::new(), is_merged)));
+    let store = FaultStore::new(liar, &log, Box::new(|_, _, _| Fault::None));
+    let (flusher, _) = flusher(store.clone(), FaultPublisher::new(&log, vec![]), config());
+    let merging = flusher.merging();
+    flush(&flusher, dir.path(), 1..=5).await;
+    let before = objects(&*store).await;
+    assert!(merging.is_due(4));
+    let error = merging.run(&alone).await.unwrap_err();
+    assert!(matches!(&error, MergeError::GivenUp(cause) if cause.contains("other content")), "{error}");
+    assert_eq!(objects(&*store).await, before, "a restore would take it for damaged metadata");
+    assert_eq!(alone.calls.lock().unwrap().last(), Some(&"release"));
 }
 
 #[tokio::test]
