@@ -1,10 +1,12 @@
 //! The objects of an encrypted task: no plaintext in them, the same at every try, and read back with the key alone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use logtide_format::{DataKeys, FormatError, Keys, MasterKey, decode_metadata, open_file};
+use logtide_flusher::SealedGeneration;
+use logtide_format::{DataKeys, FormatError, Keys, MasterKey, MetaName, decode_metadata, open_file, open_file_with};
 use logtide_model::{Cf, Cipher, Random, RandomError, SecretKey};
 use logtide_temp_file::{SealedSpool, SpoolEncryption};
 use object_store::ObjectStore;
@@ -12,8 +14,9 @@ use object_store::memory::InMemory;
 
 use crate::fault_store::{Fault, FaultPublisher, FaultStore, Kind, Log};
 use crate::fixture::{
-    Event, config, content_of, end_of, event, flusher, generation, noise, objects, read_back_with, spool_with,
+    Event, config, content_of, end_of, event, flusher, generation, marks, noise, objects, read_back_with, spool_with,
 };
+use crate::merging::Alone;
 
 /// In every value and key, so that it can be looked for.
 const PLAIN: &[u8] = b"PLAINTEXT-OF-A-VALUE";
@@ -114,4 +117,46 @@ async fn a_repeated_upload_sends_the_same_ciphertext() {
     flush(faulty.clone(), &log, spool(dir.path(), keys(), true)).await;
     assert_eq!(objects(&*inner).await, objects(&*plain).await, "I5");
     assert!(faulty.count(Kind::Put) > objects(&*plain).await.len(), "something was sent again");
+}
+
+#[tokio::test]
+async fn merged_metadata_has_the_keys_of_all_and_leaves_marks_alone() {
+    let (dir, store, log) = (tempfile::tempdir().unwrap(), Arc::new(InMemory::new()), Log::default());
+    let (flusher, _) = flusher(store.clone(), FaultPublisher::new(&log, vec![]), config());
+    let merging = flusher.merging();
+    for number in 1..=4 {
+        // A data key for each generation.
+        let keys = DataKeys::wrapped(Cipher::Aes256Ctr, vec![master()]).unwrap();
+        let random = Arc::new(Counter(AtomicU8::new(number as u8 * 50)));
+        let encryption = SpoolEncryption { keys: Arc::new(keys), random };
+        let events = [event(number % 2, Cf::Default, number * 100, 500), event(2, Cf::Write, number * 100 + 1, 0)];
+        let sealed = spool_with(dir.path(), &format!("g{number}"), 1 << 20, Some(encryption), &events);
+        let marks = if number == 2 { marks(2) } else { vec![] };
+        end_of(flusher.submit(SealedGeneration { marks, ..generation(number, vec![sealed]) })).await.unwrap();
+    }
+    let before = objects(&*store).await;
+    assert!(merging.is_due(3));
+    merging.run(&Alone::default()).await.unwrap().unwrap();
+    let after = objects(&*store).await;
+    let metas = |all: &BTreeMap<String, bytes::Bytes>| all.keys().filter(|path| path.ends_with(".meta")).count();
+    assert_eq!((metas(&before), metas(&after), after.len()), (4, 2, before.len() - 2));
+    let others = |all: &BTreeMap<String, bytes::Bytes>| {
+        let mut others = all.clone();
+        others.retain(|path, _| !path.ends_with(".meta"));
+        others
+    };
+    assert_eq!(others(&after), others(&before), "data and marks are as they were");
+    let (path, bytes) = after.iter().find(|(path, _)| path.ends_with("n0000000000000003.meta")).unwrap();
+    assert_eq!(MetaName::parse(path).unwrap().flags, 0, "there is schema in it");
+    let keys = Keys::NONE.with_master_key(master());
+    let mut read = 0;
+    for group in decode_metadata(path, bytes).unwrap().file_groups {
+        for info in &group.data_files_info {
+            let range = info.range_offset as usize..(info.range_offset + info.range_length) as usize;
+            assert!(open_file(&group.path, info, &after[&group.path][range.clone()]).is_err(), "it is encrypted");
+            open_file_with(&group.path, info, &after[&group.path][range], &keys).unwrap();
+            read += info.number_of_entries;
+        }
+    }
+    assert_eq!(read, 6);
 }

@@ -20,7 +20,7 @@ use crate::fixture::{config, end_of, event, flusher, generation, objects, spool}
 
 /// The right to merge, which can be taken away.
 #[derive(Default)]
-struct Alone {
+pub(crate) struct Alone {
     calls: Mutex<Vec<&'static str>>,
     busy: AtomicUsize,
 }
