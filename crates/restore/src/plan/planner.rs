@@ -191,6 +191,32 @@ mod tests {
         assert_eq!(plan(&[&singles[0], &singles[1], &merged]), expected);
     }
 
+    #[test]
+    fn what_is_told_twice_is_counted_once_within_a_share_of_the_memory() {
+        let mut options = RestoreOptions::for_sink();
+        (options.threads, options.memory) = (Some(0), crate::MIN_MEMORY);
+        let dir = tempfile::tempdir().unwrap();
+        let means = Means::new(&options, dir.path());
+        let mut planner = Planner::new(window(), 0, &means);
+        let (objects, files) = (400, 200);
+        for round in 0..2 {
+            for n in 0..objects {
+                // In another order the second time.
+                let generation = 1 + if round == 0 { n } else { objects - 1 - n };
+                let tag = ObjectTag { boot: 1, generation };
+                let path = data_path(7, Ts::new(1), Ts::new(9), false, tag, 0);
+                let infos = (0..files).map(|i| info(10, i * 100, EntryKind::Put)).collect();
+                let meta = metadata(7, vec![object(&path, infos)], Ts::new(99));
+                planner.add(&MetaName::of(&meta, Ts::new(50), Some(tag)).path(), 1, meta).unwrap();
+            }
+        }
+        assert!(planner.runs.spilled() > 8 << 20, "{} bytes do not fit", planner.runs.spilled());
+        let plan = planner.finish(dir.path()).unwrap();
+        assert_eq!((plan.summary.objects, plan.summary.files), (objects, objects * files));
+        // A half is left for the metadata objects that are being read.
+        assert!(means.budget.peak() < means.memory / 2, "{} of {}", means.budget.peak(), means.memory);
+    }
+
     /// What can be compared of a planned object.
     #[derive(Debug, PartialEq)]
     struct PlannedParts {
