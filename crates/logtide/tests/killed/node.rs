@@ -42,6 +42,8 @@ pub(crate) fn run(dir: &Path, death: Option<Death>) {
     let checkpoint = tasks.global_checkpoint(&task.name).unwrap();
     assert!(checkpoint.is_some(), "there is a checkpoint at the end");
     proof.prove(checkpoint);
+    proof.sweep();
+    proof.prove(checkpoint);
     assert_eq!(std::fs::read_dir(spool(dir)).unwrap().count(), 0, "spool files are left");
     cluster.shutdown();
 }

@@ -1,11 +1,12 @@
 //! What the storage gives back, against what the store holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use logtide_mock_raftstore::client::Client;
 use logtide_model::{KeyRange, Ts};
-use logtide_restore::{RestoreOptions, Silent, restore_point};
+use logtide_restore::{RestoreOptions, Silent, SweepOptions, restore_point, sweep};
 use logtide_storage::CheckpointWriter;
 use tokio::runtime::Runtime;
 
@@ -37,6 +38,27 @@ impl Proof {
         }
     }
 
+    /// What deaths left is found and removed: then no data object is there that no metadata object names.
+    pub(crate) fn sweep(&self) {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let storage = logtide_storage::open(&format!("local://{}", self.dir.join("storage").display())).unwrap();
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+        let options = SweepOptions { delete: true, min_age_ms: 0, ..SweepOptions::at(now_ms) };
+        let report = runtime.block_on(sweep(&storage, &options)).unwrap();
+        let mut objects = BTreeSet::new();
+        list(&self.dir.join("storage"), &self.dir.join("storage"), &mut objects);
+        let mut named = BTreeSet::new();
+        for path in objects.iter().filter(|path| path.ends_with(".meta")) {
+            let bytes = std::fs::read(self.dir.join("storage").join(path)).unwrap();
+            let metadata = logtide_format::decode_metadata(path, &bytes).unwrap();
+            named.extend(metadata.file_groups.into_iter().map(|group| group.path));
+        }
+        let data: BTreeSet<_> = objects.iter().filter(|path| path.ends_with(".log")).cloned().collect();
+        assert_eq!(data, named, "data objects and what metadata names; swept: {report:?}");
+        let left = |path: &&String| path.contains("/probe/") || path.contains('#');
+        assert_eq!(objects.iter().find(left), None, "swept: {report:?}");
+    }
+
     fn compare(&self, at: Ts, restored: &BTreeMap<Vec<u8>, Vec<u8>>) {
         let held = self.client.snapshot(at).scan(b"", b"", usize::MAX).unwrap();
         let held: BTreeMap<_, _> = held.into_iter().map(|(key, value)| (key, value.to_vec())).collect();
@@ -57,6 +79,18 @@ fn restored(runtime: &Runtime, storage: &logtide_storage::Storage, at: Ts, to: &
     })
     .unwrap();
     pairs
+}
+
+/// All files below a directory, by their paths from `root`.
+fn list(root: &Path, dir: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            list(root, &path, found);
+        } else {
+            found.insert(path.strip_prefix(root).unwrap().display().to_string());
+        }
+    }
 }
 
 fn copy_all(from: &Path, to: &Path) {
