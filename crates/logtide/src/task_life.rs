@@ -148,7 +148,7 @@ impl TaskLife {
     /// The order binds: the keys are there before the shards know the task; the shards know the task before its regions are
     /// observed, and forget it after.
     fn begin(&mut self, mut opened: Opened, now: Instant) {
-        let boot = match self.node.boot.epoch(&self.node.tasks, self.node.host.store_id()) {
+        let boot = match self.node.boot.epoch(&self.node.tasks, self.node.host.store_id(), &self.task) {
             Ok(boot) => boot,
             Err(error) => return self.back_off(&NotReady::of(&error), now),
         };
