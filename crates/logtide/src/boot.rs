@@ -60,3 +60,38 @@ impl Boot {
         self.0.lock().epoch != Some(epoch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use logtide_coordinator::MemoryStore;
+    use logtide_model::{Compression, KeyRange, Ts};
+    use std::sync::Arc;
+
+    fn task(name: &str, incarnation: u64) -> Task {
+        Task {
+            name: TaskName::new(name).unwrap(),
+            incarnation: Incarnation(incarnation),
+            storage: "memory://".to_owned(),
+            start_ts: Ts::new(1),
+            ranges: vec![KeyRange::ALL],
+            compression: Compression::Zstd,
+            encryption: None,
+        }
+    }
+
+    #[test]
+    fn a_life_of_a_task_shares_its_epoch_with_other_tasks_and_never_with_another_life() {
+        let (boot, tasks) = (Boot::default(), Tasks::new(Arc::new(MemoryStore::new())));
+        let epoch = |task: &Task| boot.epoch(&tasks, 7, task).unwrap();
+        let (a, b) = (task("a", 1), task("b", 2));
+        assert_eq!((epoch(&a), epoch(&b), boot.held()), (1, 1, Some(1)));
+        assert_eq!(epoch(&a), 2, "it was paused and goes on");
+        assert!(boot.moved_on_from(1) && !boot.moved_on_from(2));
+        assert_eq!((epoch(&b), epoch(&task("a", 3))), (2, 2), "who was superseded, and a new task of an old name");
+        boot.give_up(1);
+        assert_eq!(boot.held(), Some(2), "another one has done so already");
+        boot.give_up(2);
+        assert_eq!((boot.held(), epoch(&b)), (None, 3));
+    }
+}
