@@ -13,7 +13,7 @@ use criterion::{Criterion, SamplingMode, criterion_group, criterion_main};
 use logtide_benches::{Floor, Took, Turns, Workload};
 use logtide_format::EntryKind;
 use logtide_model::{Cf, Compression, MemoryBudget};
-use logtide_temp_file::{SealedSpool, Spool, SpoolConfig};
+use logtide_temp_file::{SealedSpool, Spool, SpoolConfig, SpoolRoom};
 
 /// Spool memory of all shards (the aim of DESIGN §13 for 10,000 segments).
 const MEMORY: usize = 128 << 20;
@@ -76,8 +76,7 @@ fn lanes(shards: usize, segments: usize, value_len: usize, memory: &MemoryBudget
         let first = (shard * of_shard) as u64 + 1;
         let workload = Workload::new(shard as u64, first, of_shard, value_len, total / shards);
         let config = SpoolConfig {
-            dir: Path::new(env!("CARGO_TARGET_TMPDIR")).join("spool"),
-            memory: memory.clone(),
+            room: SpoolRoom::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("spool"), memory.clone(), u64::MAX),
             block_size: SpoolConfig::BLOCK_SIZE,
             compression: Compression::Zstd,
             encryption: None,

@@ -9,7 +9,7 @@ use logtide_format::EntryKind;
 use logtide_model::{
     Cf, Compression, Incarnation, KeyRange, MemoryBudget, Publication, PublishError, Publisher, Task, TaskName, Ts,
 };
-use logtide_temp_file::{SealedSpool, Spool, SpoolConfig};
+use logtide_temp_file::{SealedSpool, Spool, SpoolConfig, SpoolRoom};
 use object_store::ObjectStore;
 use tokio::runtime::Runtime;
 
@@ -114,8 +114,7 @@ impl<'a> Bed<'a> {
 
     fn spool(&self, workload: &Workload, spooled: Spooled) -> SealedSpool {
         let config = SpoolConfig {
-            dir: self.directory.path().to_owned(),
-            memory: MemoryBudget::new(spooled.budget()),
+            room: SpoolRoom::new(self.directory.path(), MemoryBudget::new(spooled.budget()), u64::MAX),
             block_size: SpoolConfig::BLOCK_SIZE,
             compression: Compression::Zstd,
             encryption: None,

@@ -121,6 +121,8 @@ pub enum Rescan {
     Lost,
     /// Locks were dropped under memory pressure and are to be read anew.
     Locks,
+    /// There was no room for what was applied, or for what a scan found.
+    NoRoom,
 }
 
 impl Rescan {
@@ -133,12 +135,13 @@ impl Rescan {
             Rescan::Range => "range",
             Rescan::Lost => "lost",
             Rescan::Locks => "locks",
+            Rescan::NoRoom => "no-room",
         }
     }
 
     /// True if trying again at once may make it worse.
     const fn is_failure(self) -> bool {
-        matches!(self, Rescan::Gap | Rescan::Failed)
+        matches!(self, Rescan::Gap | Rescan::Failed | Rescan::NoRoom)
     }
 }
 
@@ -229,6 +232,17 @@ impl Subscription {
         if let State::Pending(pending) = &mut self.state {
             let next = index.saturating_add(1);
             pending.seen = Some((next, next));
+        }
+    }
+
+    /// The caller could not keep what the entries up to `index` did. An attempt that has no snapshot yet goes on, for it may
+    /// take one that has them; so a region that is told this again and again costs nothing.
+    pub fn missed(&mut self, index: u64) {
+        let waiting = self.phase() == Phase::Pending;
+        let before = (self.attempt, self.given_up, self.failures);
+        self.rescan_after(index, Rescan::NoRoom);
+        if waiting {
+            (self.attempt, self.given_up, self.failures) = before;
         }
     }
 

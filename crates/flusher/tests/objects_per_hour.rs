@@ -18,7 +18,7 @@ use logtide_model::{
     RegionEpoch, Task, TaskName, Ts, append_ts, encode_raw_key,
 };
 use logtide_shard::{SealedShard, Shard, ShardConfig, ShardEvent};
-use logtide_temp_file::TaskKeys;
+use logtide_temp_file::{SpoolRoom, TaskKeys};
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::runtime::Handle;
@@ -74,8 +74,7 @@ impl Store {
         let shard = |shard: usize| {
             Shard::new(ShardConfig {
                 shard,
-                spool_dir: home.path().join(shard.to_string()),
-                spool_memory: MemoryBudget::new(128 << 20),
+                room: SpoolRoom::new(home.path().join(shard.to_string()), MemoryBudget::new(128 << 20), u64::MAX),
                 keys: TaskKeys::default(),
                 block_size: 128 << 10,
                 lock_memory: MemoryBudget::new(64 << 20),

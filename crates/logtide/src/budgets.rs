@@ -1,7 +1,8 @@
-//! The accounted memory of a store, by what it is for.
+//! The accounted memory (and disk) of a store, by what it is for.
 
 use bytesize::ByteSize;
 use logtide_model::MemoryBudget;
+use logtide_temp_file::SpoolRoom;
 
 use crate::Config;
 
@@ -11,7 +12,7 @@ pub(crate) struct Budgets {
     /// The whole of events, locks and scans.
     observing: MemoryBudget,
     pub(crate) events: MemoryBudget,
-    pub(crate) spool: MemoryBudget,
+    pub(crate) spool: SpoolRoom,
     pub(crate) locks: MemoryBudget,
     pub(crate) scan: MemoryBudget,
     pub(crate) upload: MemoryBudget,
@@ -23,7 +24,11 @@ impl Budgets {
         let observing = budget(config.memory_quota);
         Budgets {
             events: observing.within(bytes(config.pending_memory_quota)),
-            spool: budget(config.temp_file_memory_quota),
+            spool: SpoolRoom::new(
+                &config.temp_path,
+                budget(config.temp_file_memory_quota),
+                config.temp_file_disk_quota.as_u64(),
+            ),
             locks: observing.within(bytes(config.lock_memory_quota)),
             scan: observing.within(bytes(config.initial_scan_pending_memory_quota)),
             upload: budget(config.upload_memory_quota),
@@ -35,7 +40,8 @@ impl Budgets {
     pub(crate) fn resize(&self, config: &Config) {
         self.observing.set_limit(bytes(config.memory_quota));
         self.events.set_limit(bytes(config.pending_memory_quota));
-        self.spool.set_limit(bytes(config.temp_file_memory_quota));
+        self.spool.memory.set_limit(bytes(config.temp_file_memory_quota));
+        self.spool.disk.set_quota(config.temp_file_disk_quota.as_u64());
         self.locks.set_limit(bytes(config.lock_memory_quota));
         self.scan.set_limit(bytes(config.initial_scan_pending_memory_quota));
         self.upload.set_limit(bytes(config.upload_memory_quota));
@@ -45,7 +51,7 @@ impl Budgets {
     pub(crate) fn named(&self) -> [(&'static str, &MemoryBudget); 5] {
         [
             ("events", &self.events),
-            ("spool", &self.spool),
+            ("spool", &self.spool.memory),
             ("locks", &self.locks),
             ("scan", &self.scan),
             ("upload", &self.upload),

@@ -133,7 +133,9 @@ impl Builder {
             cause: e.to_string(),
         };
         std::fs::create_dir_all(&self.config.temp_path).map_err(|e| spool(&e))?;
-        logtide_temp_file::remove_stale(&self.config.temp_path).map_err(|e| spool(&e))?;
+        if let Err(error) = logtide_temp_file::remove_stale(&self.config.temp_path) {
+            tracing::warn!(%error, "files of dead processes stay in the spool's directory until the next start");
+        }
         let unavailable = |e: &dyn std::fmt::Display| StartError::Coordinator(e.to_string());
         let store: Arc<dyn Store> = match &self.coordinator {
             Coordinator::Store(store) => store.clone(),
@@ -144,6 +146,7 @@ impl Builder {
         let observer_config = ObserverConfig { shards: self.config.num_threads, memory: budgets.events.clone() };
         let (observer, queues) = Observer::new(observer_config);
         let node = Node {
+            room: budgets.spool.clone(),
             host: self.host,
             observer,
             tasks: Arc::new(Tasks::new(store)),
@@ -159,7 +162,7 @@ impl Builder {
         if config.enable {
             node.metrics.enabled.inc();
         }
-        let scans = Arc::new(ScanQueue::new(config.initial_scan_concurrency));
+        let scans = Arc::new(ScanQueue::new(config.initial_scan_concurrency, node.room.clone()));
         let keys = self.encryption.tasks.clone();
         let workers =
             queues.into_iter().enumerate().map(|(n, queue)| worker(&node, &budgets, &scans, &keys, (n, queue)));
@@ -191,8 +194,7 @@ fn worker(
     let config = node.config();
     let config = ShardConfig {
         shard: number,
-        spool_dir: config.temp_path.clone(),
-        spool_memory: budgets.spool.clone(),
+        room: node.room.clone(),
         keys: keys.clone(),
         block_size: usize::try_from(config.block_size.as_u64()).unwrap_or(usize::MAX),
         lock_memory: budgets.locks.clone(),
@@ -205,6 +207,7 @@ fn worker(
         scans: scans.clone(),
         tasks: node.tasks.clone(),
         metrics: node.metrics.clone(),
+        disk: node.room.disk.clone(),
     }
 }
 

@@ -46,6 +46,9 @@ pub struct Config {
     pub temp_path: PathBuf,
     /// Memory for blocks of the spool that are not on disk. Default: 128 MiB. Minimum: 4 MiB.
     pub temp_file_memory_quota: ByteSize,
+    /// Bytes that the spool may have in `temp-path`, of all tasks together. Above it the regions that find no room are
+    /// released, and caught up later. Default: 50 GiB. Minimum: 64 MiB.
+    pub temp_file_disk_quota: ByteSize,
     /// Raw bytes of a block of the spool. Default: 128 KiB. Range: 4 KiB to 16 MiB.
     pub block_size: ByteSize,
     /// Memory for what is observed: applied events on their way, lock tracking and scans, all together. Each has a quota of
@@ -86,6 +89,7 @@ impl Default for Config {
             file_size_limit: ByteSize::mib(256),
             temp_path: PathBuf::from("log-backup-temp"),
             temp_file_memory_quota: ByteSize::mib(128),
+            temp_file_disk_quota: ByteSize::gib(50),
             block_size: ByteSize::b(SpoolConfig::BLOCK_SIZE as u64),
             memory_quota: ByteSize::mib(128),
             pending_memory_quota: ByteSize::mib(64),
@@ -129,6 +133,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), ConfigError> {
         at_least("file-size-limit", self.file_size_limit, ByteSize::mib(1))?;
         at_least("temp-file-memory-quota", self.temp_file_memory_quota, ByteSize::mib(4))?;
+        at_least("temp-file-disk-quota", self.temp_file_disk_quota, ByteSize::mib(64))?;
         at_least("block-size", self.block_size, ByteSize::kib(4))?;
         at_least("memory-quota", self.memory_quota, ByteSize::mib(3))?;
         at_least("pending-memory-quota", self.pending_memory_quota, ByteSize::mib(1))?;
@@ -215,6 +220,7 @@ mod tests {
             ("max-flush-intervall = \"2s\"", "max-flush-intervall"),
             ("max-flush-interval = \"1ms\"", "max-flush-interval"),
             ("num-threads = 0", "num-threads"),
+            ("temp-file-disk-quota = \"63MiB\"", "temp-file-disk-quota"),
             ("block-size = \"17MiB\"", "block-size"),
             ("upload-memory-quota = \"1MiB\"", "upload-memory-quota"),
             ("rpo-target = \"99ms\"", "rpo-target"),

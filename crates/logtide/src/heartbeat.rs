@@ -5,7 +5,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use logtide_coordinator::{Degraded, LastFlush, NodeRecord, StoreStatus};
-use logtide_model::Task;
+use logtide_model::{Diagnose, Task};
 use tracing::debug;
 
 use crate::budgets::Budgets;
@@ -26,6 +26,8 @@ struct Heartbeat {
     board: Arc<TaskBoard>,
     skipped: u64,
     dropped: u64,
+    /// Since when something is the matter with the disk of the spool.
+    spool_trouble: Option<SystemTime>,
 }
 
 /// Starts it; it ends when the store goes down.
@@ -35,7 +37,8 @@ pub(crate) fn start(
     scans: Arc<ScanQueue>,
     board: Arc<TaskBoard>,
 ) -> std::io::Result<JoinHandle<()>> {
-    let mut heartbeat = Heartbeat { node: node.clone(), budgets, scans, board, skipped: 0, dropped: 0 };
+    let (skipped, dropped, spool_trouble) = Default::default();
+    let mut heartbeat = Heartbeat { node: node.clone(), budgets, scans, board, skipped, dropped, spool_trouble };
     thread::Builder::new().name("logtide-heartbeat".into()).spawn(move || {
         let mut recorded: Option<Instant> = None;
         while !heartbeat.node.stop.is_raised() {
@@ -67,6 +70,8 @@ impl Heartbeat {
         metrics.skip_kv.inc_by(stats.skipped_ops.saturating_sub(self.skipped));
         metrics.dropped_batches.inc_by(stats.dropped_batches.saturating_sub(self.dropped));
         (self.skipped, self.dropped) = (stats.skipped_ops, stats.dropped_batches);
+        self.look_at_the_spool();
+        let metrics = &self.node.metrics;
         let paused = self.board.paused();
         for (name, by_error) in &paused {
             // As TiKV has it: 1 is paused, 2 is an error.
@@ -78,6 +83,33 @@ impl Heartbeat {
                 metrics.store_checkpoint.with_label_values(&[task.name.as_str()]).set(checkpoint.get() as f64);
             }
         }
+    }
+
+    fn look_at_the_spool(&mut self) {
+        let (metrics, disk) = (&self.node.metrics, &self.node.room.disk);
+        metrics.spool_disk.set(disk.used() as i64);
+        metrics.spool_disk_quota.set(disk.quota().min(i64::MAX as u64) as i64);
+        metrics.spool_disk_usable.set(i64::from(!disk.is_out()));
+        metrics.released_regions.set(self.released_regions() as i64);
+        let trouble = self.node.room.trouble().is_some();
+        self.spool_trouble = trouble.then(|| self.spool_trouble.unwrap_or_else(SystemTime::now));
+    }
+
+    fn released_regions(&self) -> usize {
+        self.node.shards.stats().iter().map(|shard| shard.released).sum()
+    }
+
+    /// What is tried again. The disk of the spool is told first, for it is this store's; what a flush waits for, which
+    /// may be why the spool is full, after it.
+    fn degraded(&self, flush: Option<(String, String, SystemTime)>) -> Option<Degraded> {
+        let flush = flush.map(|(code, what, since)| Degraded { code, what, since_ms: ms(since), next_try_ms: None });
+        let (Some(spool), Some(since)) = (self.node.room.trouble(), self.spool_trouble) else { return flush };
+        let released = self.released_regions();
+        let mut what = format!("{spool}; {released} regions are released now; {}", spool.remedy());
+        if let Some(flush) = flush {
+            what = format!("{what}; besides: {} ({})", flush.what, flush.code);
+        }
+        Some(Degraded { code: spool.code().to_string(), what, since_ms: ms(since), next_try_ms: None })
     }
 
     fn write_records(&self) {
@@ -126,12 +158,7 @@ impl Heartbeat {
             }),
             objects,
             bytes,
-            degraded: trouble.map(|(code, what, since)| Degraded {
-                code,
-                what,
-                since_ms: ms(since),
-                next_try_ms: None,
-            }),
+            degraded: self.degraded(trouble),
             storage_shortcoming: shortcoming.map(str::to_owned),
             flush_interval_ms: beat.map(|beat| beat.interval.as_millis() as u64),
             flush_bound_by: beat.map(|beat| beat.bound_by.as_str().to_owned()),

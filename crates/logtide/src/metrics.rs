@@ -39,6 +39,10 @@ pub(crate) struct Metrics {
     pub(crate) generations_in_flight: IntGaugeVec,
     pub(crate) metadata_merges: IntCounterVec,
     pub(crate) merged_metadata_objects: IntCounter,
+    pub(crate) spool_disk: IntGauge,
+    pub(crate) spool_disk_quota: IntGauge,
+    pub(crate) spool_disk_usable: IntGauge,
+    pub(crate) released_regions: IntGauge,
 }
 
 impl Metrics {
@@ -133,6 +137,10 @@ impl Metrics {
             )?,
             merged_metadata_objects: r
                 .counter("logtide_merged_metadata_objects", "Metadata objects that were merged with others")?,
+            spool_disk: r.gauge("logtide_spool_disk_bytes", "Bytes of the spool on the disk")?,
+            spool_disk_quota: r.gauge("logtide_spool_disk_quota_bytes", "Bytes that the spool may have on the disk")?,
+            spool_disk_usable: r.gauge("logtide_spool_disk_usable", "0: the disk of the spool fails")?,
+            released_regions: r.gauge("logtide_released_regions", "Regions that found no room in the spool")?,
         })
     }
 

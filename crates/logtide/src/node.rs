@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use logtide_coordinator::Tasks;
 use logtide_model::Host;
 use logtide_observer::Observer;
+use logtide_temp_file::SpoolRoom;
 
 use crate::Config;
 use crate::boot::Boot;
@@ -25,6 +26,8 @@ pub(crate) struct Node {
     pub(crate) tasks: Arc<Tasks>,
     /// What the shards last said of themselves.
     pub(crate) shards: Arc<ShardBoard>,
+    /// Memory and disk of the spools.
+    pub(crate) room: SpoolRoom,
     /// The settings, as they are now.
     pub(crate) settings: Arc<ArcSwap<Config>>,
     /// The metrics.

@@ -193,7 +193,10 @@ impl Runner {
 
     fn is_due(&self, now: Instant) -> bool {
         let room = self.in_flight.len() < self.config.generations_in_flight;
-        let is_full = self.progress.open_bytes() >= self.config.file_size_limit.as_u64();
+        let (open, spool) = (self.progress.open_bytes(), &self.node.room);
+        // What makes the spool tight may be what is open: nothing else would make room before the interval is over.
+        let is_in_the_way = spool.is_tight() && open >= spool.memory.limit() as u64 / 4;
+        let is_full = open >= self.config.file_size_limit.as_u64() || is_in_the_way;
         room && self.rhythm.is_due(now, &self.config, is_full)
     }
 

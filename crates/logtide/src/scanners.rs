@@ -38,7 +38,12 @@ impl Scanners {
             let (node, scanner, queue) = (self.node.clone(), self.scanner.clone(), self.queue.clone());
             threads.push(thread::Builder::new().name(format!("logtide-scan-{n}")).spawn(move || {
                 while let Some((request, cancel)) = queue.take() {
-                    attempt(&node, &scanner, &request, &cancel, &mut |event| send(&node, &request, event));
+                    attempt(&node, &scanner, &request, &cancel, &mut |event| {
+                        if matches!(event, ScanEvent::Data { .. } | ScanEvent::Replayed { .. }) {
+                            queue.wait_for_room(&cancel);
+                        }
+                        send(&node, &request, event)
+                    });
                     queue.done(&request.id);
                 }
             })?);

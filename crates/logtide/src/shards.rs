@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use logtide_coordinator::Tasks;
-use logtide_model::TaskName;
 use logtide_model::message::{ScanRequest, ShardMessage};
+use logtide_model::{Diagnose, TaskName};
 use logtide_shard::{SealedShard, Shard, ShardEvent, ShardStats};
+use logtide_temp_file::SpoolDisk;
 use parking_lot::{Mutex, RwLock};
 use tracing::{error, warn};
 
@@ -70,6 +71,8 @@ pub(crate) struct ShardWorker {
     pub(crate) scans: Arc<ScanQueue>,
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) metrics: Metrics,
+    /// Tried again here if it fails.
+    pub(crate) disk: SpoolDisk,
 }
 
 impl ShardWorker {
@@ -83,6 +86,7 @@ impl ShardWorker {
                     Err(RecvTimeoutError::Timeout) => {}
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
+                self.disk.poll(Instant::now());
                 if told.elapsed() >= STATS_INTERVAL {
                     told = Instant::now();
                     self.tell_stats();
@@ -93,6 +97,7 @@ impl ShardWorker {
 
     /// Handles the next message, if there is one.
     pub(crate) fn step(&mut self, now: Instant) -> bool {
+        self.disk.poll(now);
         let Ok(message) = self.queue.try_recv() else { return false };
         self.handle(message, now);
         true
@@ -132,7 +137,7 @@ impl ShardWorker {
             ShardEvent::Sealed(part) => self.board.sealed(part),
             ShardEvent::Poisoned { task, error } => {
                 error!(%task, shard = self.number, %error, "a generation was lost; its regions will be caught up");
-                self.metrics.errors.with_label_values(&["KV:LogBackup:Io"]).inc();
+                self.metrics.errors.with_label_values(&[error.code().as_str()]).inc();
             }
             other => {
                 warn!(shard = self.number, event = ?other, "a change that log backup cannot carry");

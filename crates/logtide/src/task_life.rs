@@ -41,6 +41,7 @@ pub(crate) struct TaskLife {
     progress: Arc<TaskProgress>,
     commands: Receiver<Command>,
     failures: u32,
+    lost: Lost,
     state: State,
     ended: StopFlag,
 }
@@ -56,6 +57,24 @@ enum State {
     /// Another process runs as this store: it keeps still until it is asked to end.
     Yielding,
     Over,
+}
+
+/// Generations that were lost and nothing uploaded in between: what the disk of the spool does not give back now it may not
+/// give back after the next scan either.
+#[derive(Default)]
+struct Lost {
+    in_a_row: u32,
+    /// Bytes uploaded when the last one was lost.
+    uploaded: u64,
+}
+
+impl Lost {
+    /// One more; how many before it were in a row.
+    fn again(&mut self, uploaded: u64) -> u32 {
+        let before = if uploaded > self.uploaded { 0 } else { self.in_a_row };
+        *self = Lost { in_a_row: before.saturating_add(1), uploaded };
+        before
+    }
 }
 
 struct Running {
@@ -75,9 +94,9 @@ impl TaskLife {
         info!(task = %task.name, storage = %redacted(&task.storage), start_ts = %task.start_ts, "task begins");
         let state = State::Opening(flushing.open(node, &task));
         let (node, flushing) = (node.clone(), flushing.clone());
-        let ended = StopFlag::default();
+        let (ended, lost) = (StopFlag::default(), Lost::default());
         let handle = TaskHandle { task: task.clone(), progress: progress.clone(), commands, ended: ended.clone() };
-        (handle, TaskLife { node, flushing, task, progress, commands: receiver, failures: 0, state, ended })
+        (handle, TaskLife { node, flushing, task, progress, commands: receiver, failures: 0, lost, state, ended })
     }
 
     /// The task's name.
@@ -192,7 +211,8 @@ impl TaskLife {
             Ended::Stopped | Ended::TaskGone => self.over(),
             Ended::Poisoned => {
                 self.node.boot.give_up(boot);
-                self.state = State::Waiting(now);
+                let in_a_row = self.lost.again(self.progress.snapshot().bytes);
+                self.state = State::Waiting(now + Backoff::default().delay(in_a_row, self.node.host.store_id()));
             }
             Ended::Superseded if self.node.boot.moved_on_from(boot) => self.state = State::Waiting(now),
             Ended::Superseded => self.yield_to_newer_process(boot),

@@ -1,7 +1,7 @@
 //! Applied batches: records to the spools, lock changes and indexes to the subscriptions.
 
 use bytes::Bytes;
-use logtide_checkpoint::{LockOp, Rescan};
+use logtide_checkpoint::{LockOp, Phase, Rescan};
 use logtide_format::EntryKind;
 use logtide_model::message::AppliedBatch;
 use logtide_model::{Cf, KeyRange, Op, Region, Task};
@@ -38,6 +38,11 @@ impl Shard {
             if lost_work {
                 continue;
             }
+            // Its scan waits for room, and will have this, too.
+            if follower.subscription.phase() == Phase::Pending && self.config.room.is_tight() {
+                follower.subscription.missed(batch.last_index);
+                continue;
+            }
             let seen = follower.wanted(&task, &locks, &mut scratch);
             if !follower.subscription.applied(batch.first_index, batch.last_index, seen) {
                 records.counts.gaps += 1;
@@ -47,8 +52,17 @@ impl Shard {
                 );
             }
             // What was appended before need not be again; a batch that repeats some is appended whole, in order.
-            if fresh && let Err(error) = append(&batch.ops, &region.region, &task, follower, &mut records) {
-                lost.push((task.name.clone(), error));
+            match if fresh { append(&batch.ops, &region.region, &task, follower, &mut records) } else { Ok(()) } {
+                Ok(()) => {}
+                Err(SpoolError::NoRoom) => {
+                    self.counts.releases += 1;
+                    follower.subscription.missed(index);
+                    tracing::debug!(
+                        task = %task.name, region = batch.region_id, index,
+                        "the spool has no room: the region is released, and caught up later"
+                    );
+                }
+                Err(error) => lost.push((task.name.clone(), error)),
             }
         }
         for (task, error) in lost {

@@ -1,22 +1,19 @@
 //! What a shard is made of, and what comes out of it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use logtide_format::{Mark, RegionNote};
 use logtide_model::message::{ScanId, ScanRequest};
 use logtide_model::{MemoryBudget, RegionFact, RegionId, TaskName, Ts};
-use logtide_temp_file::{SealedSpool, SpoolError, TaskKeys};
+use logtide_temp_file::{SealedSpool, SpoolError, SpoolRoom, TaskKeys};
 
 /// What a [`Shard`](crate::Shard) is made of.
 #[derive(Clone, Debug)]
 pub struct ShardConfig {
     /// Its number.
     pub shard: usize,
-    /// Where its spools have their files.
-    pub spool_dir: PathBuf,
-    /// What spools may take, in bytes; shared with other shards.
-    pub spool_memory: MemoryBudget,
+    /// What spools may take, in memory and on the disk; shared with other shards.
+    pub room: SpoolRoom,
     /// The keys of tasks that are encrypted.
     pub keys: TaskKeys,
     /// Plain bytes of a block of a spool.

@@ -18,6 +18,13 @@
 //! only where both ranges and indexes do. What sharing would save (memory, with several tasks over one range) does not pay
 //! for the proof that it would cost.
 //!
+//! # When there is no room
+//! Neither memory nor the disk may have any left ([`SpoolError::NoRoom`](logtide_temp_file::SpoolError::NoRoom)): the storage
+//! is away for long, or the disk is. Then the region of the record is *released*: it is pending, as after a gap, and all
+//! others go on. Its scan is asked for at once and begins when there is room: whoever runs scans holds them back while
+//! [`SpoolRoom::is_tight`](logtide_temp_file::SpoolRoom::is_tight). Until then nothing of a pending region is appended, for
+//! the snapshot will have it; so what room there is belongs to regions that can use it. What the spool has stays valid.
+//!
 //! # Why no fact lies after data was lost
 //! If a spool cannot append or seal, what its open generation had is gone, and with it what its regions saw since the
 //! last seal. From then on must hold, and does:
@@ -28,7 +35,7 @@
 //!    *published* checkpoint of its range: one that came with a committed generation, thus an earlier one than the lost.
 //! 3. Until the seal that closes the lost generation nothing of the task is appended and no scan is requested; after it
 //!    the spool is open again *before* the scans are requested. So what is applied after a scan's snapshot is in the
-//!    spool. (A disk that is full thus costs one try at each seal, not one at each write.)
+//!    spool. (What fails for long thus costs one try at each seal, not one at each write.)
 //! 4. Generations sealed before own their files, and keep their facts.
 //!
 //! The same holds for a sealed generation that its receiver drops: it must then end the task on this store, or hand over

@@ -1,7 +1,9 @@
 //! Steps of initial scans.
 
+use logtide_checkpoint::Rescan;
 use logtide_format::EntryKind;
 use logtide_model::message::{ScanEvent, ScanStep};
+use logtide_temp_file::SpoolError;
 
 use crate::apply::{append, mark_removed};
 use crate::record::Records;
@@ -64,6 +66,12 @@ impl Shard {
         self.counts.stale += u64::from(!current);
         match done {
             Ok(()) => self.settle(id.region_id, out),
+            // What it found is in the next snapshot as well.
+            Err(SpoolError::NoRoom) => {
+                self.counts.releases += 1;
+                follower.subscription.rescan(Rescan::NoRoom);
+                self.settle(id.region_id, out);
+            }
             Err(error) => self.lose(&id.task, error, out),
         }
     }

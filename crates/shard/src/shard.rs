@@ -65,7 +65,10 @@ impl Shard {
         for follower in self.regions.values().flat_map(|region| &region.followers) {
             stats.locks += follower.subscription.locks();
             match follower.subscription.phase() {
-                Phase::Pending => stats.pending += 1,
+                Phase::Pending => {
+                    stats.pending += 1;
+                    stats.released += usize::from(follower.subscription.rescanned() == Some(Rescan::NoRoom));
+                }
                 Phase::Scanning => stats.scanning += 1,
                 Phase::Observing => stats.observing += 1,
             }

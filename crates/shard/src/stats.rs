@@ -17,6 +17,8 @@ pub struct ShardStats {
     pub scanning: usize,
     /// Subscriptions that see everything, now.
     pub observing: usize,
+    /// Subscriptions that found no room in the spool and wait to be caught up, now.
+    pub released: usize,
     /// Locks known by key, now.
     pub locks: usize,
     /// Bytes of locks and queued lock changes, now.
@@ -39,6 +41,8 @@ pub struct ShardStats {
     pub unsupported: u64,
     /// Times memory of locks had to be given back.
     pub relieved: u64,
+    /// Times a batch or a scan found no room in the spool.
+    pub releases: u64,
     /// Generations that were lost.
     pub lost: u64,
 }

@@ -34,8 +34,7 @@ impl TaskWork {
     pub(crate) fn new(task: Arc<Task>, config: &ShardConfig) -> Self {
         let name = format!("{}-{}", task.name, config.shard);
         let spool = SpoolConfig {
-            dir: config.spool_dir.clone(),
-            memory: config.spool_memory.clone(),
+            room: config.room.clone(),
             block_size: config.block_size,
             compression: task.compression,
             encryption: None,

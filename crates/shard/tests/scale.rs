@@ -17,7 +17,7 @@ use logtide_model::{
 };
 use logtide_observer::{Observer, ObserverConfig};
 use logtide_shard::{SealedShard, Shard, ShardConfig, ShardEvent};
-use logtide_temp_file::TaskKeys;
+use logtide_temp_file::{SpoolRoom, TaskKeys};
 use parking_lot::{Condvar, Mutex};
 
 const REGIONS: u64 = 100_000;
@@ -148,10 +148,10 @@ impl Node {
         let ((sealed_tx, sealed), (scanned_tx, scanned)) = (unbounded(), unbounded());
         let mut threads = Vec::new();
         for (shard, queue) in queues.into_iter().enumerate() {
-            let spool_dir = home.path().join("spool");
-            let (spool_memory, lock_memory) = (MemoryBudget::new(64 << 20), MemoryBudget::new(64 << 20));
+            let room = SpoolRoom::new(home.path().join("spool"), MemoryBudget::new(64 << 20), u64::MAX);
+            let lock_memory = MemoryBudget::new(64 << 20);
             let keys = TaskKeys::default();
-            let config = ShardConfig { shard, spool_dir, spool_memory, keys, block_size: 64 << 10, lock_memory };
+            let config = ShardConfig { shard, room, keys, block_size: 64 << 10, lock_memory };
             let (turns, sealed) = (turns.clone(), sealed_tx.clone());
             threads.push(std::thread::spawn(move || shard_thread(Shard::new(config), queue, turns, sealed)));
         }

@@ -144,7 +144,7 @@ impl Tail {
     }
 
     /// The parts of it, in order.
-    pub(crate) fn parts<'a>(&'a self, pool: &'a ChunkPool) -> impl Iterator<Item = &'a [u8]> {
+    pub(crate) fn parts<'a>(&'a self, pool: &'a ChunkPool) -> impl Iterator<Item = &'a [u8]> + Clone {
         let last = self.last.map(|id| &pool.chunk(id)[..self.last_len]);
         self.full.iter().map(|&id| pool.chunk(id)).chain(last)
     }

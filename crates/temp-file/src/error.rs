@@ -11,6 +11,13 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum SpoolError {
+    /// Memory is used up and the disk takes nothing. The record was not appended; the spool is as it was before.
+    #[error("the spool has no room: its memory is used up and its disk takes nothing")]
+    NoRoom,
+    /// The disk that has runs of a generation takes no blocks, and memory holds twice its limit: the generation cannot be
+    /// put together.
+    #[error("the generation is larger than memory, and the disk takes nothing")]
+    Overfull,
     /// The local disk failed, or is full.
     #[error("cannot {action} the spool file {}: {source}", path.display())]
     Io {
@@ -68,6 +75,7 @@ impl SpoolError {
 impl Diagnose for SpoolError {
     fn code(&self) -> ErrorCode {
         match self {
+            SpoolError::NoRoom | SpoolError::Overfull => ErrorCode::OutOfQuota,
             SpoolError::Io { source, .. } if is_full(source) => ErrorCode::OutOfQuota,
             SpoolError::Io { .. } | SpoolError::Poisoned { .. } => ErrorCode::Io,
             SpoolError::Corrupt { .. } => ErrorCode::Checksum,
@@ -79,8 +87,12 @@ impl Diagnose for SpoolError {
 
     fn class(&self) -> Class {
         match self {
+            // The region is released, and caught up when there is room.
+            SpoolError::NoRoom => Class::Retry,
             // The generation is lost, its regions are read again: that needs no one.
-            SpoolError::Io { .. } | SpoolError::Poisoned { .. } | SpoolError::Corrupt { .. } => Class::Retry,
+            SpoolError::Io { .. } | SpoolError::Poisoned { .. } | SpoolError::Corrupt { .. } | SpoolError::Overfull => {
+                Class::Retry
+            }
             // The keys were good when they were opened; what may be missing is randomness, or the opening.
             SpoolError::Key(_) | SpoolError::NoKeys { .. } => Class::Retry,
             SpoolError::Record { .. } => Class::Corrupt,
@@ -90,6 +102,9 @@ impl Diagnose for SpoolError {
 
     fn remedy(&self) -> String {
         match self {
+            SpoolError::NoRoom | SpoolError::Overfull => {
+                "see what is the matter with the disk of the spool, or what keeps the storage".to_owned()
+            }
             SpoolError::Io { source, path, .. } if is_full(source) => {
                 format!("free space on the disk of {}, or move the spool directory to a larger one", path.display())
             }

@@ -13,20 +13,30 @@
 //! Where the task is encrypted, blocks and runs are encrypted before they leave the tail: nothing plain ever reaches the
 //! disk, and an upload that is repeated sends the same bytes.
 //!
+//! The disk has a quota, and may fail ([`SpoolDisk`]). Nothing that was appended is lost for it: what cannot be written
+//! stays in memory. When memory is used up as well a record finds no room ([`SpoolError::NoRoom`]), and nothing else
+//! happens. A disk that does not give back what it took loses the generation.
+//!
 //! Nothing of a spool file is of use to another process: after a crash the events are read again from the node.
 
 mod chunks;
 mod disk;
 mod encryption;
 mod error;
+mod file;
+mod files;
 mod ledger;
+mod room;
 mod sealed;
 mod segment;
 mod spool;
 mod stale;
 
+pub use disk::SpoolDisk;
 pub use encryption::{SpoolEncryption, TaskKeys};
 pub use error::SpoolError;
+pub use files::{Files, RawFile};
+pub use room::{SpoolRoom, SpoolTrouble};
 pub use sealed::{SealedFile, SealedSpool};
 pub use spool::{Spool, SpoolConfig};
 pub use stale::remove_stale;

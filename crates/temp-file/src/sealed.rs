@@ -7,7 +7,7 @@ use logtide_format::{FileEncryption, FileKey, FileSummary};
 use logtide_model::{Compression, Permit};
 
 use crate::SpoolError;
-use crate::disk::{Place, SpoolFile};
+use crate::file::{Place, SpoolFile};
 use crate::segment::{Block, Stored};
 
 /// The blocks of a generation.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use logtide_format::{FileEncryption, FileKey, FileSummary};
 
 use crate::chunks::Tail;
-use crate::disk::Place;
 use crate::encryption::RunCipher;
+use crate::file::Place;
 
 /// A segment: pieces in append order, and the tail behind them.
 #[derive(Debug)]

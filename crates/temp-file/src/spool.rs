@@ -6,19 +6,16 @@ mod seal;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
-
 use logtide_format::{EntryKind, FileKey, record_len};
 use logtide_model::mvcc::Write;
-use logtide_model::{Cf, Compression, MemoryBudget, Permit};
+use logtide_model::{Cf, Compression, Permit};
 use rustc_hash::FxHashMap;
 
 use crate::chunks::ChunkPool;
-use crate::disk::{Create, SpoolWriter, create};
+use crate::file::SpoolWriter;
 use crate::ledger::Ledger;
 use crate::segment::Segment;
-use crate::stale::new_path;
-use crate::{SealedSpool, SpoolEncryption, SpoolError};
+use crate::{SealedSpool, SpoolEncryption, SpoolError, SpoolRoom};
 use blocks::Work;
 
 /// Bytes of the timestamp at the end of a key.
@@ -27,11 +24,8 @@ const TS_LEN: usize = 8;
 /// What a [`Spool`] is made of.
 #[derive(Clone, Debug)]
 pub struct SpoolConfig {
-    /// Where its file is if it needs one; made if it does not exist.
-    pub dir: PathBuf,
-    /// What tails and blocks may take, in bytes; shared with other spools. About 2 MiB of working memory and small
-    /// overshoots (1 MiB or 1/16 of the limit) of each spool are accounted too, but not waited for.
-    pub memory: MemoryBudget,
+    /// What it may take, in memory and on the disk; shared with other spools.
+    pub room: SpoolRoom,
     /// Plain bytes of a block while there is memory for it; 128 KiB is a good value. Where many segments share little
     /// memory, blocks are smaller.
     pub block_size: usize,
@@ -52,7 +46,6 @@ impl SpoolConfig {
 pub struct Spool {
     config: SpoolConfig,
     name: String,
-    create: Create,
     index: FxHashMap<FileKey, u32>,
     segments: Vec<Segment>,
     open_bytes: u64,
@@ -69,28 +62,24 @@ pub struct Spool {
 impl Spool {
     /// An empty spool. `name` tells its file from those of other spools, for people; the file's name is unique anyway.
     ///
+    /// A disk that cannot be used is no error: see [`SpoolRoom::trouble`].
+    ///
     /// # Errors
-    /// [`SpoolError::Io`] if `config.dir` cannot be made or written, [`SpoolError::Format`] where zstd has no memory.
+    /// [`SpoolError::Format`] where zstd has no memory.
     pub fn new(config: SpoolConfig, name: &str) -> Result<Self, SpoolError> {
-        Self::with_files(config, name, create)
-    }
-
-    pub(crate) fn with_files(config: SpoolConfig, name: &str, create: Create) -> Result<Self, SpoolError> {
-        std::fs::create_dir_all(&config.dir).map_err(SpoolError::io("make the directory of", &config.dir))?;
-        // Told now, rather than when memory gets short.
-        drop(SpoolWriter::create(new_path(&config.dir, name), create)?);
+        // Known now, rather than when memory gets short.
+        config.room.disk.look();
         let mut spool = Spool {
             index: FxHashMap::default(),
             segments: Vec::new(),
             open_bytes: 0,
             pool: ChunkPool::default(),
-            ledger: Ledger::new(config.memory.clone()),
-            blocks: config.memory.force_acquire(0),
+            ledger: Ledger::new(config.room.memory.clone()),
+            blocks: config.room.memory.force_acquire(0),
             writer: None,
             work: Work::new(&config)?,
             poisoned: None,
             name: name.to_owned(),
-            create,
             config,
         };
         spool.settle_work();
@@ -101,8 +90,8 @@ impl Spool {
     /// ignored.
     ///
     /// # Errors
-    /// [`SpoolError::Record`] for a record that no backup can hold: nothing was appended, the spool stays usable. Any
-    /// other error poisons the open generation: it can only be discarded.
+    /// [`SpoolError::Record`] for a record that no backup can hold, [`SpoolError::NoRoom`] where there is no room for it:
+    /// nothing was appended, the spool stays usable. Any other error poisons the open generation: it can only be discarded.
     #[inline]
     pub fn append(
         &mut self,
@@ -182,7 +171,9 @@ impl Spool {
     }
 
     fn poison_on_error<T>(&mut self, done: Result<T, SpoolError>) -> Result<T, SpoolError> {
-        if let Err(error) = &done {
+        if let Err(error) = &done
+            && !matches!(error, SpoolError::NoRoom)
+        {
             self.poisoned = Some(error.to_string());
         }
         done
@@ -211,13 +202,7 @@ impl Spool {
             // Too large to share a block.
             self.finish_block(at)?;
         }
-        let missing = |spool: &Self| spool.pool.missing(spool.segments[at].tail.chunks_for(len));
-        let bytes = missing(self);
-        if bytes > 0 && !self.try_grow(bytes) {
-            self.relieve()?;
-            let bytes = missing(self);
-            self.ledger.add(bytes);
-        }
+        self.make_room(at, len)?;
         self.segments[at].tail.push_across(key, value, &mut self.pool);
         Ok(())
     }

@@ -13,7 +13,7 @@ use logtide_model::{
     Cf, Cipher, Class, Compression, Diagnose, Incarnation, KeyRange, MemoryBudget, Random, RandomError, SecretKey,
     Task, TaskEncryption, TaskName, Ts, append_ts, encode_raw_key,
 };
-use logtide_temp_file::{SealedSpool, Spool, SpoolConfig, SpoolEncryption, SpoolError, TaskKeys};
+use logtide_temp_file::{SealedSpool, Spool, SpoolConfig, SpoolEncryption, SpoolError, SpoolRoom, TaskKeys};
 
 /// In every value, so that it can be looked for.
 const PLAIN: &[u8] = b"PLAINTEXT-OF-A-VALUE";
@@ -56,8 +56,7 @@ fn wrapped() -> DataKeys {
 
 fn config(dir: &Path, limit: usize, keys: DataKeys, random: Arc<Seeded>) -> SpoolConfig {
     SpoolConfig {
-        dir: dir.to_owned(),
-        memory: MemoryBudget::new(limit),
+        room: SpoolRoom::new(dir, MemoryBudget::new(limit), u64::MAX),
         block_size: 16 << 10,
         compression: Compression::None,
         encryption: Some(SpoolEncryption { keys: Arc::new(keys), random }),

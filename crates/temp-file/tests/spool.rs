@@ -7,14 +7,14 @@ use std::path::Path;
 use logtide_format::{EntryKind, FileKey, LogicalFile, Records, data_file_info, open_file, record_len};
 use logtide_model::mvcc::{Write, WriteKind};
 use logtide_model::{Cf, Compression, MemoryBudget, Ts, append_ts, encode_raw_key};
-use logtide_temp_file::{SealedSpool, Spool, SpoolConfig, SpoolError};
+use logtide_temp_file::{SealedSpool, Spool, SpoolConfig, SpoolError, SpoolRoom};
 use proptest::prelude::*;
 
 type Content = BTreeMap<FileKey, Vec<(Vec<u8>, Vec<u8>)>>;
 
 fn config(dir: &Path, limit: usize, block_size: usize) -> SpoolConfig {
-    let (memory, compression) = (MemoryBudget::new(limit), Compression::Zstd);
-    SpoolConfig { dir: dir.to_owned(), memory, block_size, compression, encryption: None }
+    let room = SpoolRoom::new(dir, MemoryBudget::new(limit), u64::MAX);
+    SpoolConfig { room, block_size, compression: Compression::Zstd, encryption: None }
 }
 
 /// Every block, opened through its metadata as a restore does it.
@@ -93,7 +93,7 @@ proptest! {
     ) {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path(), limit, block_size);
-        let memory = config.memory.clone();
+        let memory = config.room.memory.clone();
         let mut spool = Spool::new(config, "property").unwrap();
         let mut generations = Vec::new();
         let mut expected = Content::new();
@@ -174,7 +174,7 @@ fn ten_thousand_segments_take_less_than_128_mib() {
     const LIMIT: usize = 128 << 20;
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), LIMIT, SpoolConfig::BLOCK_SIZE);
-    let memory = config.memory.clone();
+    let memory = config.room.memory.clone();
     let mut spool = Spool::new(config, "many").unwrap();
     // 12 KiB each: a block and a half at the least block size.
     fill(&mut spool, 10_000, 24, &[7; 512], || assert!(memory.peak() < LIMIT, "{}", memory.peak()));
@@ -190,7 +190,7 @@ fn short_tails_that_were_spilled_are_full_blocks_again() {
     let dir = tempfile::tempdir().unwrap();
     let limit = 4 << 20;
     let config = config(dir.path(), limit, 64 << 10);
-    let memory = config.memory.clone();
+    let memory = config.room.memory.clone();
     let mut spool = Spool::new(config, "runs").unwrap();
     // 2,000 segments of 20 KiB in 4 MiB: 2 KiB each, below what is worth compressing.
     fill(&mut spool, 2_000, 80, &[7; 220], || {});
@@ -207,7 +207,7 @@ fn short_tails_that_were_spilled_are_full_blocks_again() {
 fn sealed_blocks_outlive_the_spool_and_the_last_one_cleans_up() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), 0, 1 << 10);
-    let memory = config.memory.clone();
+    let memory = config.room.memory.clone();
     let files = || std::fs::read_dir(dir.path()).unwrap().count();
     let mut spool = Spool::new(config, "outlive").unwrap();
     fill(&mut spool, 3, 100, &[1; 100], || {});
@@ -218,13 +218,4 @@ fn sealed_blocks_outlive_the_spool_and_the_last_one_cleans_up() {
     drop(sealed);
     assert!(!std::thread::spawn(move || last.read().map(|bytes| bytes.is_empty())).join().unwrap().unwrap());
     assert_eq!((files(), memory.used()), (0, 0));
-}
-
-#[test]
-fn an_unusable_directory_is_told_at_once() {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("file");
-    std::fs::write(&file, b"").unwrap();
-    let error = Spool::new(config(&file.join("spool"), 0, 1), "t").map(drop).unwrap_err();
-    assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
 }

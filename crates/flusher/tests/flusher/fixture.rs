@@ -17,7 +17,7 @@ use logtide_model::{
     Cf, Compression, Incarnation, KeyRange, MemoryBudget, Publisher, RegionEpoch, RegionFact, Task, TaskName, Ts,
     append_ts, encode_raw_key,
 };
-use logtide_temp_file::{SealedSpool, Spool, SpoolConfig, SpoolEncryption};
+use logtide_temp_file::{SealedSpool, Spool, SpoolConfig, SpoolEncryption, SpoolRoom};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use tokio::runtime::Handle;
@@ -79,8 +79,7 @@ pub(crate) fn spool_with(
     events: &[Event],
 ) -> SealedSpool {
     let config = SpoolConfig {
-        dir: dir.to_owned(),
-        memory: MemoryBudget::new(memory),
+        room: SpoolRoom::new(dir, MemoryBudget::new(memory), u64::MAX),
         block_size: 64 << 10,
         compression: Compression::Zstd,
         encryption,

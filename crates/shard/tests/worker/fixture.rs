@@ -3,19 +3,21 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use logtide_format::{EntryKind, Records};
+use logtide_format::{DataKeys, EntryKind, Keys, LogicalFile, Records, data_file_info, open_file_with};
 use logtide_model::message::{
     AppliedBatch, GapFlag, Lead, ScanEntry, ScanEvent, ScanId, ScanRequest, ScanStep, SealMarker, ShardMessage,
 };
 use logtide_model::mvcc::{Lock, LockKind, Write, WriteKind};
 use logtide_model::{
-    Cf, Compression, Confirmed, Incarnation, KeyRange, MemoryBudget, Op, Region, RegionEpoch, RegionId, Task, TaskName,
-    Ts, append_ts, encode_raw_key,
+    Cf, Cipher, Compression, Confirmed, Incarnation, KeyRange, MemoryBudget, Op, Random, RandomError, Region,
+    RegionEpoch, RegionId, SecretKey, Task, TaskEncryption, TaskName, Ts, append_ts, encode_raw_key,
 };
 use logtide_shard::{SealedShard, Shard, ShardConfig, ShardEvent};
-use logtide_temp_file::TaskKeys;
+use logtide_temp_file::{SpoolEncryption, SpoolRoom, TaskKeys};
 
 pub(crate) struct Fixture {
     pub(crate) shard: Shard,
@@ -28,9 +30,30 @@ pub(crate) struct Fixture {
     pub(crate) unsupported: Vec<&'static str>,
     pub(crate) in_flight: MemoryBudget,
     pub(crate) lock_memory: MemoryBudget,
-    pub(crate) spool_memory: MemoryBudget,
+    pub(crate) room: SpoolRoom,
     pub(crate) spool_dir: PathBuf,
+    pub(crate) keys: TaskKeys,
+    /// Encrypted tasks have none: a block that is due is lost.
+    pub(crate) randomness_gone: Arc<Gone>,
+    now: Instant,
     _home: tempfile::TempDir,
+}
+
+const CIPHER: Cipher = Cipher::Aes256Ctr;
+
+fn data_key() -> SecretKey {
+    SecretKey::new([5; 32])
+}
+
+/// Randomness that is not random, and can go away.
+#[derive(Debug, Default)]
+pub(crate) struct Gone(AtomicBool);
+
+impl Random for Gone {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
+        bytes.fill(7);
+        if self.0.load(Ordering::Relaxed) { Err(RandomError("gone".to_owned())) } else { Ok(()) }
+    }
 }
 
 /// A record as a sealed spool has it.
@@ -44,12 +67,13 @@ impl Fixture {
     pub(crate) fn with_memory(spool: usize, locks: usize) -> Self {
         let home = tempfile::tempdir().unwrap();
         let spool_dir = home.path().join("spool");
-        let (lock_memory, spool_memory) = (MemoryBudget::new(locks), MemoryBudget::new(spool));
+        let lock_memory = MemoryBudget::new(locks);
+        let room = SpoolRoom::new(&spool_dir, MemoryBudget::new(spool), u64::MAX);
+        let keys = TaskKeys::default();
         let shard = Shard::new(ShardConfig {
             shard: 3,
-            spool_dir: spool_dir.clone(),
-            spool_memory: spool_memory.clone(),
-            keys: TaskKeys::default(),
+            room: room.clone(),
+            keys: keys.clone(),
             block_size: 64 << 10,
             lock_memory: lock_memory.clone(),
         });
@@ -62,8 +86,11 @@ impl Fixture {
             unsupported: Vec::new(),
             in_flight: MemoryBudget::new(usize::MAX >> 1),
             lock_memory,
-            spool_memory,
+            room,
             spool_dir,
+            keys,
+            randomness_gone: Arc::default(),
+            now: Instant::now(),
             _home: home,
         }
     }
@@ -85,6 +112,43 @@ impl Fixture {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// A file takes the place of the spool's directory.
+    pub(crate) fn break_disk(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.spool_dir);
+        std::fs::write(&self.spool_dir, b"").unwrap();
+    }
+
+    pub(crate) fn mend_disk(&mut self) {
+        std::fs::remove_file(&self.spool_dir).unwrap();
+        self.pass();
+        assert!(!self.room.disk.is_out());
+    }
+
+    /// So much time passes that the disk is tried again.
+    pub(crate) fn pass(&mut self) {
+        self.room.disk.poll(self.now);
+        self.now += Duration::from_secs(17);
+        self.room.disk.poll(self.now);
+    }
+
+    /// What encrypted tasks have to put into a block is lost from now on.
+    pub(crate) fn break_spool(&self) {
+        self.randomness_gone.0.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn mend_spool(&self) {
+        self.randomness_gone.0.store(false, Ordering::Relaxed);
+    }
+
+    /// The task, encrypted; its keys are open.
+    pub(crate) fn encrypted(&self, name: &str, ranges: &[(&str, &str)]) -> Arc<Task> {
+        let encryption = Some(TaskEncryption::DataKey { cipher: CIPHER, key: data_key() });
+        let task = Arc::new(Task { encryption, ..(*task(name, ranges)).clone() });
+        let keys = Arc::new(DataKeys::fixed(CIPHER, data_key()).unwrap());
+        self.keys.insert(&task, SpoolEncryption { keys, random: self.randomness_gone.clone() });
+        task
     }
 
     pub(crate) fn start_task(&mut self, task: &Arc<Task>) {
@@ -193,7 +257,17 @@ pub(crate) fn scan_entry(op: Op) -> ScanEntry {
 pub(crate) fn records(part: &SealedShard) -> Vec<Appended> {
     let mut all = Vec::new();
     for file in &part.spool.files {
-        let plain = file.read().unwrap();
+        let logical = LogicalFile {
+            key: file.key,
+            summary: file.summary.clone(),
+            resolved_ts: Ts::new(1),
+            stored_length: file.stored_length(),
+            compression: file.compression,
+            encryption: file.encryption.clone(),
+            region: None,
+        };
+        let keys = Keys::NONE.with_data_key(data_key());
+        let plain = open_file_with("test", &data_file_info(&logical, 0), &file.read().unwrap(), &keys).unwrap();
         for record in Records::new(&plain) {
             let record = record.unwrap();
             all.push((file.key.region_id, file.key.cf, file.key.kind, record.key.to_vec(), record.value.to_vec()));

@@ -27,5 +27,5 @@ fn long_histories_reach_everything_and_do_not_lie() {
     }
     assert!(totals.facts > 1000 && totals.seals > 500 && totals.commits > 5000, "{totals:?}");
     assert!(totals.splits > 50 && totals.merges > 20 && totals.gaps > 50 && totals.lost > 20, "{totals:?}");
-    assert!(totals.replays > 100, "{totals:?}");
+    assert!(totals.replays > 100 && totals.releases > 50, "{totals:?}");
 }

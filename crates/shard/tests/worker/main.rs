@@ -9,6 +9,7 @@ mod memory;
 mod past_mvcc;
 mod poison;
 mod raft;
+mod room;
 mod rules;
 mod totals;
 mod world;

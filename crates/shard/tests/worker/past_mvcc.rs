@@ -144,22 +144,20 @@ fn a_record_that_no_backup_can_hold_is_marked_and_left_out() {
 #[test]
 fn marks_outlive_a_generation_that_is_lost() {
     let mut fixture = Fixture::with_memory(1, 1 << 20);
-    fixture.start_task(&task("t", &[("", "")]));
+    fixture.start_task(&fixture.encrypted("t", &[("", "")]));
     fixture.lead(&region(1, 1, "a", "z"), 5);
     fixture.scan(100, 10, &[], vec![]);
     assert_eq!(facts(&fixture.seal("t", 1, 500, &CONFIRMED)).len(), 1);
     fixture.apply(1, 11, 11, vec![removed(Cf::Write, "b", "c")]);
-    // The disk breaks; what is removed while nothing can be appended is marked, too.
-    std::fs::remove_dir_all(&fixture.spool_dir).unwrap();
-    std::fs::write(&fixture.spool_dir, b"").unwrap();
+    // What is removed while nothing can be appended is marked, too.
+    fixture.break_spool();
     let big = |n| Op::Put { cf: Cf::Default, key: versioned("k", n), value: vec![b'v'; 16 << 10].into() };
     fixture.apply(1, 12, 12, (0..200).map(big).collect());
     assert_eq!(fixture.poisoned, 1);
     fixture.apply(1, 13, 13, vec![removed(Cf::Write, "d", "e")]);
     let part = fixture.seal("t", 2, 1000, &[confirmed(1, 5, 1, 13)]);
     assert_eq!((part.lost, part.marks), (true, vec![]));
-    std::fs::remove_file(&fixture.spool_dir).unwrap();
-    std::fs::create_dir(&fixture.spool_dir).unwrap();
+    fixture.mend_spool();
     let part = fixture.seal("t", 3, 2000, &[confirmed(1, 5, 1, 13)]);
     let expected = [mark(raw_range("b", "c"), 500, 2000), mark(raw_range("d", "e"), 500, 2000)];
     assert_eq!((part.lost, &part.marks[..]), (false, &expected[..]), "the next one has them");
@@ -168,14 +166,11 @@ fn marks_outlive_a_generation_that_is_lost() {
 #[test]
 fn what_a_failed_seal_would_have_stated_is_no_beginning_of_a_mark() {
     let mut fixture = Fixture::with_memory(8 << 20, 1 << 20);
-    fixture.start_task(&task("t", &[("", "")]));
+    fixture.start_task(&fixture.encrypted("t", &[("", "")]));
     fixture.lead(&region(1, 1, "a", "z"), 5);
     fixture.scan(100, 10, &[], vec![]);
     fixture.apply(1, 11, 11, vec![write("b", 510, 511)]);
-    // No memory is left when the tails become blocks, and no disk.
-    fixture.spool_memory.set_limit(1);
-    std::fs::remove_dir_all(&fixture.spool_dir).unwrap();
-    std::fs::write(&fixture.spool_dir, b"").unwrap();
+    fixture.break_spool();
     assert!(fixture.seal("t", 1, 1000, &[confirmed(1, 5, 1, 11)]).lost);
     fixture.apply(1, 12, 12, vec![removed(Cf::Write, "b", "c")]);
     let part = fixture.seal("t", 2, 2000, &[]);

@@ -5,17 +5,6 @@ use logtide_model::{Cf, Op, Ts};
 
 use crate::fixture::*;
 
-/// A spool without memory, whose disk can be broken: a file takes the place of its directory.
-fn break_disk(fixture: &Fixture) {
-    std::fs::remove_dir_all(&fixture.spool_dir).unwrap();
-    std::fs::write(&fixture.spool_dir, b"").unwrap();
-}
-
-fn mend_disk(fixture: &Fixture) {
-    std::fs::remove_file(&fixture.spool_dir).unwrap();
-    std::fs::create_dir(&fixture.spool_dir).unwrap();
-}
-
 /// A write, and values that are too many to stay in memory.
 fn much(key: &str, start_ts: u64, commit_ts: u64) -> Vec<Op> {
     let big = |n| Op::Put { cf: Cf::Default, key: versioned(key, start_ts + n), value: vec![b'v'; 16 << 10].into() };
@@ -24,7 +13,7 @@ fn much(key: &str, start_ts: u64, commit_ts: u64) -> Vec<Op> {
 
 fn observing() -> Fixture {
     let mut fixture = Fixture::with_memory(1, 1 << 20);
-    fixture.start_task(&task("t", &[("", "")]));
+    fixture.start_task(&fixture.encrypted("t", &[("", "")]));
     for id in 1..=2 {
         let (start, end) = if id == 1 { ("a", "m") } else { ("m", "z") };
         fixture.lead(&region(id, 1, start, end), 5);
@@ -41,13 +30,13 @@ const CONFIRMED: [logtide_model::Confirmed; 2] = [
 #[test]
 fn after_a_failed_append_no_region_states_anything_until_it_was_scanned_anew() {
     let mut fixture = observing();
-    break_disk(&fixture);
+    fixture.break_spool();
     fixture.apply(1, 11, 11, much("k", 20, 21));
     assert_eq!((fixture.poisoned, fixture.scans.len()), (1, 0), "no scan before the spool is open again");
     fixture.apply(1, 12, 12, vec![write("k", 30, 31)]);
     fixture.apply(2, 11, 11, vec![write("x", 30, 31)]);
     assert_eq!(fixture.poisoned, 1, "told once");
-    mend_disk(&fixture);
+    fixture.mend_spool();
     let part = fixture.seal("t", 1, 1000, &CONFIRMED);
     assert!(part.lost && part.facts.is_empty() && part.regions.is_empty() && part.spool.files.is_empty());
     assert_eq!(fixture.scans.len(), 2, "both regions, the other one lost data, too");
@@ -67,10 +56,10 @@ fn after_a_failed_append_no_region_states_anything_until_it_was_scanned_anew() {
 #[test]
 fn what_came_while_nothing_was_appended_counts_as_not_seen() {
     let mut fixture = observing();
-    break_disk(&fixture);
+    fixture.break_spool();
     fixture.apply(1, 11, 11, much("k", 20, 21));
     fixture.apply(1, 12, 12, vec![write("k", 30, 31)]);
-    mend_disk(&fixture);
+    fixture.mend_spool();
     assert!(fixture.seal("t", 1, 1000, &CONFIRMED).lost);
     fixture.scans.retain(|scan| scan.id.region_id == 1);
     // A snapshot that is older than what was told: entry 12 is neither in it nor in a spool.
@@ -83,17 +72,17 @@ fn what_came_while_nothing_was_appended_counts_as_not_seen() {
 #[test]
 fn a_scan_that_was_under_way_does_not_count() {
     let mut fixture = Fixture::with_memory(1, 1 << 20);
-    fixture.start_task(&task("t", &[("", "")]));
+    fixture.start_task(&fixture.encrypted("t", &[("", "")]));
     fixture.lead(&region(1, 1, "a", "z"), 5);
     let id = fixture.scans[0].id.clone();
     fixture.scan_step(&id, ScanEvent::Started { start_ts: Ts::new(100), applied_index: 10 });
     fixture.scan_step(&id, ScanEvent::LocksDone);
-    break_disk(&fixture);
+    fixture.break_spool();
     let permit = fixture.in_flight.force_acquire(1);
     let entries = much("k", 20, 21).into_iter().map(scan_entry).collect();
     fixture.scan_step(&id, ScanEvent::Data { entries, permit });
     assert_eq!((fixture.poisoned, &fixture.cancelled[..]), (1, std::slice::from_ref(&id)));
-    mend_disk(&fixture);
+    fixture.mend_spool();
     fixture.scan_step(&id, ScanEvent::Finished);
     assert!(fixture.seal("t", 1, 1000, &CONFIRMED).lost);
     fixture.scan_step(&id, ScanEvent::Finished);
@@ -105,17 +94,15 @@ fn a_scan_that_was_under_way_does_not_count() {
 #[test]
 fn a_failed_seal_takes_the_facts_with_it() {
     let mut fixture = Fixture::with_memory(8 << 20, 1 << 20);
-    fixture.start_task(&task("t", &[("", "")]));
+    fixture.start_task(&fixture.encrypted("t", &[("", "")]));
     fixture.lead(&region(1, 1, "a", "m"), 5);
     fixture.scan(100, 10, &[], vec![]);
     fixture.apply(1, 11, 11, vec![write("k", 20, 21)]);
-    // No memory is left when the tails become blocks, and no disk.
-    fixture.spool_memory.set_limit(1);
-    break_disk(&fixture);
+    fixture.break_spool();
     let part = fixture.seal("t", 1, 1000, &CONFIRMED);
     assert!(part.lost && part.facts.is_empty() && part.regions.is_empty());
     assert_eq!((fixture.poisoned, fixture.scans.len()), (1, 1), "the next generation is open already");
-    mend_disk(&fixture);
+    fixture.mend_spool();
     fixture.scan(100, 11, &[], vec![scan_entry(write("k", 20, 21))]);
     let part = fixture.seal("t", 2, 1000, &CONFIRMED);
     assert_eq!((facts(&part).len(), written(&part)), (1, vec![versioned("k", 21)]));
@@ -129,10 +116,10 @@ fn another_task_and_what_was_sealed_before_keep_their_facts() {
     fixture.apply(1, 11, 11, much("k", 20, 21));
     let before = fixture.seal("t", 1, 1000, &CONFIRMED);
     // Nothing of this is u's.
-    break_disk(&fixture);
+    fixture.break_spool();
     fixture.apply(1, 12, 12, much("k", 30, 31));
     assert_eq!(fixture.poisoned, 1);
-    mend_disk(&fixture);
+    fixture.mend_spool();
     assert!(fixture.seal("t", 2, 1100, &CONFIRMED).lost);
     assert_eq!((before.facts.len(), written(&before)), (2, vec![versioned("k", 21)]));
     let other = fixture.seal("u", 1, 1100, &CONFIRMED);
@@ -142,14 +129,15 @@ fn another_task_and_what_was_sealed_before_keep_their_facts() {
 #[test]
 fn a_task_without_a_spool_is_tried_again_at_every_seal() {
     let mut fixture = Fixture::new();
-    std::fs::write(&fixture.spool_dir, b"").unwrap();
-    fixture.start_task(&task("t", &[("", "")]));
+    let task = fixture.encrypted("t", &[("", "")]);
+    fixture.keys.remove(&task);
+    fixture.start_task(&task);
     fixture.lead(&region(1, 1, "a", "m"), 5);
     fixture.apply(1, 5, 5, vec![write("k", 20, 21)]);
     assert_eq!((fixture.poisoned, fixture.scans.len()), (1, 0));
     assert!(fixture.seal("t", 1, 1000, &CONFIRMED).lost);
     assert_eq!((fixture.poisoned, fixture.scans.len()), (2, 0));
-    mend_disk(&fixture);
+    fixture.encrypted("t", &[("", "")]);
     assert!(fixture.seal("t", 2, 1000, &CONFIRMED).lost, "that generation had no spool");
     fixture.scan(100, 10, &[], vec![scan_entry(write("k", 20, 21))]);
     let part = fixture.seal("t", 3, 1000, &CONFIRMED);

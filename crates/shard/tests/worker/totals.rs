@@ -18,6 +18,7 @@ pub(crate) struct Totals {
     /// Regions that were caught up from the log.
     pub(crate) replays: usize,
     pub(crate) gaps: u64,
+    pub(crate) releases: u64,
 }
 
 impl std::ops::AddAssign for Totals {
@@ -30,6 +31,7 @@ impl std::ops::AddAssign for Totals {
         self.lost += other.lost;
         self.replays += other.replays;
         self.gaps += other.gaps;
+        self.releases += other.releases;
     }
 }
 

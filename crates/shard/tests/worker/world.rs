@@ -28,7 +28,8 @@ pub(crate) fn run(actions: &[u32], tight: bool) -> Outcome {
     }
     world.outcome.caught_up = world.come_to_rest();
     world.judge();
-    world.outcome.totals.gaps = world.fixture.shard.stats().gaps;
+    let stats = world.fixture.shard.stats();
+    (world.outcome.totals.gaps, world.outcome.totals.releases) = (stats.gaps, stats.releases);
     world.outcome
 }
 
@@ -95,7 +96,8 @@ struct World {
 impl World {
     fn new(tight: bool) -> Self {
         let fixture = if tight { Fixture::with_memory(1, 4 << 10) } else { Fixture::with_memory(64 << 20, 1 << 20) };
-        let tasks = [task(TASKS[0], &[("", "")]), task(TASKS[1], &[("c", "h"), ("k", "n")])];
+        // One can lose generations, the other can find no room.
+        let tasks = [task(TASKS[0], &[("", "")]), fixture.encrypted(TASKS[1], &[("c", "h"), ("k", "n")])];
         let tasks = tasks.map(|task| TaskWorld {
             task,
             started: false,
@@ -144,6 +146,8 @@ impl World {
             59 if pick.is_multiple_of(12) => self.merge(region),
             60 if pick.is_multiple_of(6) => self.change_leader(region),
             61 if pick.is_multiple_of(64) => self.toggle_disk(),
+            61 if pick % 64 == 1 => self.fixture.break_spool(),
+            61 if pick % 16 == 2 => self.fixture.mend_spool(),
             62 if pick.is_multiple_of(8) => self.start_task(1),
             63 if pick.is_multiple_of(8) => self.audit(region),
             _ => {}
@@ -347,16 +351,10 @@ impl World {
     }
 
     fn toggle_disk(&mut self) {
-        let dir = &self.fixture.spool_dir;
-        match self.disk_broken {
-            false => {
-                let _ = std::fs::remove_dir_all(dir);
-                std::fs::write(dir, b"").unwrap();
-            }
-            true => {
-                std::fs::remove_file(dir).unwrap();
-                std::fs::create_dir(dir).unwrap();
-            }
+        if self.disk_broken {
+            self.fixture.mend_disk()
+        } else {
+            self.fixture.break_disk()
         }
         self.disk_broken = !self.disk_broken;
     }
@@ -542,6 +540,7 @@ impl World {
         if self.disk_broken {
             self.toggle_disk();
         }
+        self.fixture.mend_spool();
         self.start_task(1);
         while !self.txns.is_empty() {
             self.finish_txn(0, false);

@@ -5,13 +5,17 @@ use logtide_format::{Compressor, FormatError, summarize};
 
 use super::{Spool, SpoolConfig};
 use crate::SpoolError;
-use crate::disk::SpoolWriter;
 use crate::encryption::SpoolCipher;
+use crate::file::{Kind, Place, SpoolWriter};
 use crate::segment::{Block, Piece, Stored};
 use crate::stale::new_path;
 
 /// zstd's working memory at level 1, as `ZSTD_estimateCCtxSize` has it, rounded up.
 const COMPRESSOR_MEMORY: usize = 1 << 20;
+
+/// So much memory as if there were that much, before a block that is in no file counts as too much: with less, working
+/// memory alone is more.
+const LEAST_LIMIT: usize = 8 << 20;
 
 /// What blocks are made with.
 #[derive(Debug)]
@@ -80,30 +84,41 @@ impl Spool {
         self.ledger.set(self.ledger.used() - before + *accounted);
     }
 
-    /// Puts `work.stored` into memory while a quarter of it is free for tails, else into the file.
+    /// Puts `work.stored` into memory while a quarter of it is free for tails, else into the file, and if the disk takes
+    /// nothing into memory all the same: [`make_room`](Self::make_room) sees to it that little is made then.
     fn store(&mut self, overhead: usize) -> Result<Stored, SpoolError> {
-        let memory = &self.config.memory;
+        let memory = self.config.room.memory.clone();
         let bytes = self.work.stored.len() + overhead;
-        let permit = (memory.used() + bytes <= memory.limit() / 4 * 3).then(|| memory.try_acquire(bytes)).flatten();
-        if let Some(permit) = permit {
+        let fits = memory.used() + bytes <= memory.limit() / 4 * 3;
+        if let Some(permit) = fits.then(|| memory.try_acquire(bytes)).flatten() {
             self.blocks.merge(permit);
-            return Ok(Stored::Memory(Bytes::copy_from_slice(&self.work.stored)));
+        } else if let Some(place) = self.write_stored() {
+            self.blocks.merge(memory.force_acquire(overhead));
+            return Ok(Stored::Disk(place));
+        } else if memory.used() + bytes <= memory.limit().max(LEAST_LIMIT) * 2 {
+            self.blocks.merge(memory.force_acquire(bytes));
+        } else {
+            // What was on the disk as runs is more than memory can hold as blocks.
+            return Err(SpoolError::Overfull);
         }
-        self.blocks.merge(memory.force_acquire(overhead));
-        let mut writer = self.take_writer()?;
-        let place = writer.append([&self.work.stored[..]].into_iter());
-        self.writer = Some(writer);
-        Ok(Stored::Disk(place?))
+        Ok(Stored::Memory(Bytes::copy_from_slice(&self.work.stored)))
     }
 
-    /// The file, made if there is none; to be put back.
-    pub(super) fn take_writer(&mut self) -> Result<SpoolWriter, SpoolError> {
-        match self.writer.take() {
-            Some(writer) => Ok(writer),
-            None => {
-                self.ledger.add(SpoolWriter::MEMORY);
-                SpoolWriter::create(new_path(&self.config.dir, &self.name), self.create)
-            }
+    fn write_stored(&mut self) -> Option<Place> {
+        let mut writer = self.take_writer()?;
+        let place = writer.append([&self.work.stored[..]].into_iter(), Kind::Block);
+        self.writer = Some(writer);
+        place
+    }
+
+    /// The file, made if there is none; to be put back. `None` if the disk takes nothing.
+    pub(super) fn take_writer(&mut self) -> Option<SpoolWriter> {
+        if let Some(writer) = self.writer.take() {
+            return Some(writer);
         }
+        let disk = &self.config.room.disk;
+        let writer = disk.takes().then(|| SpoolWriter::create(new_path(disk.dir(), &self.name), disk)).flatten()?;
+        self.ledger.add(SpoolWriter::MEMORY);
+        Some(writer)
     }
 }

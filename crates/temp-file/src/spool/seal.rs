@@ -5,14 +5,14 @@ use std::sync::Arc;
 use logtide_format::FileKey;
 
 use super::Spool;
-use crate::disk::SpoolWriter;
+use crate::file::SpoolWriter;
 use crate::segment::{Piece, Segment};
 use crate::{SealedFile, SealedSpool, SpoolError};
 
 impl Spool {
     pub(super) fn try_seal(&mut self) -> Result<SealedSpool, SpoolError> {
         if let Some(writer) = &mut self.writer {
-            writer.flush()?;
+            writer.redeem();
         }
         let mut order: Vec<usize> = (0..self.segments.len()).collect();
         let by = |key: &FileKey| (key.is_meta, key.table_id, key.region_id, key.cf, key.kind);
@@ -20,8 +20,11 @@ impl Spool {
         for &at in &order {
             self.regroup(at)?;
         }
-        let file = self.writer.take().map(SpoolWriter::finish).transpose()?.map(Arc::new);
-        let memory = Arc::new(std::mem::replace(&mut self.blocks, self.config.memory.force_acquire(0)));
+        let budget = &self.config.room.memory;
+        let (file, in_memory) = self.writer.take().map(SpoolWriter::finish).unzip();
+        self.blocks.merge(budget.force_acquire(in_memory.unwrap_or(0)));
+        let memory = Arc::new(std::mem::replace(&mut self.blocks, budget.force_acquire(0)));
+        let file = file.map(Arc::new);
         let mut files = Vec::new();
         for at in order {
             let Segment { key, pieces, .. } = &mut self.segments[at];
