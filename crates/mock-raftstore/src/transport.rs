@@ -79,7 +79,8 @@ struct Rules {
     faults: Faults,
     /// Store → its side. Stores of different sides do not hear each other; those without one hear all.
     sides: BTreeMap<StoreId, usize>,
-    filters: Vec<Box<dyn Filter>>,
+    filters: Vec<(u64, Box<dyn Filter>)>,
+    last_filter: u64,
 }
 
 impl Network {
@@ -90,6 +91,7 @@ impl Network {
             faults: Faults::default(),
             sides: BTreeMap::new(),
             filters: vec![],
+            last_filter: 0,
         };
         Network { calm: AtomicBool::new(true), rules: Mutex::new(rules) }
     }
@@ -106,9 +108,20 @@ impl Network {
         self.change(|rules| rules.faults = faults);
     }
 
-    /// Adds a filter. The first one with an opinion decides.
-    pub fn add_filter(&self, filter: Box<dyn Filter>) {
-        self.change(|rules| rules.filters.push(filter));
+    /// Adds a filter, and returns its number. The first one with an opinion decides.
+    pub fn add_filter(&self, filter: Box<dyn Filter>) -> u64 {
+        let mut number = 0;
+        self.change(|rules| {
+            rules.last_filter += 1;
+            number = rules.last_filter;
+            rules.filters.push((number, filter));
+        });
+        number
+    }
+
+    /// Takes a filter out, if it is still there.
+    pub fn remove_filter(&self, number: u64) {
+        self.change(|rules| rules.filters.retain(|(known, _)| *known != number));
     }
 
     /// Cuts the stores into sides that do not hear each other; stores that are in none hear everybody.
@@ -144,7 +157,7 @@ impl Rules {
         if matches!(sides, (Some(a), Some(b)) if a != b) {
             return Vec::new();
         }
-        for filter in &mut self.filters {
+        for (_, filter) in &mut self.filters {
             if let Some(fate) = filter.fate(envelope, &mut self.rng) {
                 return fate;
             }

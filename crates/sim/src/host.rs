@@ -1,7 +1,6 @@
 //! A store's host whose snapshots fail by seed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use logtide_mock_raftstore::Cluster;
@@ -46,17 +45,15 @@ pub(crate) struct SimHost {
     pub(crate) faults: HostFaults,
     /// For its network.
     pub(crate) cluster: Cluster,
-    /// True while entries are held back.
-    pub(crate) hold: Arc<AtomicBool>,
 }
 
 /// The quorum is asked in one go, and the network would carry everything else with it: what is proposed would be applied
 /// before the markers are sent, always. So entries are late now and then.
-struct HoldEntries(Arc<AtomicBool>);
+struct HoldEntries;
 
 impl Filter for HoldEntries {
     fn fate(&mut self, envelope: &Envelope, _: &mut SmallRng) -> Option<Vec<u32>> {
-        (self.0.load(Ordering::SeqCst) && !envelope.message.entries.is_empty()).then(|| vec![2])
+        (!envelope.message.entries.is_empty()).then(|| vec![2])
     }
 }
 
@@ -82,12 +79,10 @@ impl Host for SimHost {
 
     fn confirm_leadership(&self, regions: &[RegionId], deadline: Instant) -> Vec<Confirmed> {
         let hold = self.faults.holds();
-        self.hold.store(hold, Ordering::SeqCst);
-        if hold {
-            self.cluster.network().add_filter(Box::new(HoldEntries(self.hold.clone())));
-        }
+        let network = self.cluster.network();
+        let filter = hold.then(|| network.add_filter(Box::new(HoldEntries)));
         let confirmed = self.inner.confirm_leadership(regions, deadline);
-        self.hold.store(false, Ordering::SeqCst);
+        filter.into_iter().for_each(|filter| network.remove_filter(filter));
         confirmed
     }
 

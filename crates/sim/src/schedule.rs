@@ -69,6 +69,8 @@ pub enum Step {
     Squeeze,
     /// Memory is back.
     Unsqueeze,
+    /// The settings of a store change while it runs, to those that the seed describes.
+    Configure(u8, u64),
     /// A store is asked to flush.
     FlushNow(u8),
     /// The task is stopped and started under its name, into another storage.
@@ -140,6 +142,7 @@ struct Flavour {
     zombies: u32,
     ingestions: u32,
     range_deletes: u32,
+    settings: u32,
 }
 
 impl Flavour {
@@ -159,6 +162,7 @@ impl Flavour {
             zombies: some(1),
             ingestions: some(12),
             range_deletes: if some(3) == 1 { 3 } else { 0 },
+            settings: some(6),
         }
     }
 
@@ -183,6 +187,7 @@ impl Flavour {
             (10, 16),
             (self.ingestions, 17),
             (self.range_deletes, 18),
+            (self.settings, 19),
         ];
         let total: u32 = kinds.iter().map(|(weight, _)| weight).sum();
         let mut at = rng.random_range(0..total);
@@ -207,8 +212,8 @@ fn draw(kind: u32, rng: &mut SmallRng) -> Step {
         4 if rng.random_bool(0.3) => Step::Depose(rng.random(), rng.random()),
         4 => Step::Transfer(rng.random(), rng.random()),
         5 => match rng.random_range(0..10) {
-            0..=3 => Step::Split(rng.random()),
-            4..=5 => Step::Merge(rng.random()),
+            0..=2 => Step::Split(rng.random()),
+            3..=5 => Step::Merge(rng.random()),
             6 => Step::AddPeer(rng.random(), rng.random()),
             7 => Step::RemovePeer(rng.random(), rng.random()),
             _ => Step::Truncate(rng.random(), rng.random_range(0..8)),
@@ -265,6 +270,7 @@ fn draw(kind: u32, rng: &mut SmallRng) -> Step {
         }
         16 => Step::Check(rng.random()),
         17 => Step::Ingest(rng.random()),
-        _ => Step::DeleteRange(rng.random()),
+        18 => Step::DeleteRange(rng.random()),
+        _ => Step::Configure(rng.random(), rng.random()),
     }
 }

@@ -11,7 +11,7 @@ use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use parking_lot::Mutex;
@@ -37,6 +37,8 @@ pub(crate) struct SimStorage(Arc<Shared>);
 
 struct Shared {
     objects: InMemory,
+    /// It takes no notice of whether an object is to be created or overwritten.
+    overwrites: bool,
     state: Mutex<State>,
 }
 
@@ -59,8 +61,10 @@ struct Fate {
 impl SimStorage {
     /// An empty one.
     pub(crate) fn new(seed: u64) -> Self {
-        let state = State { rng: SmallRng::seed_from_u64(seed), faults: StorageFaults::default(), puts: Vec::new() };
-        SimStorage(Arc::new(Shared { objects: InMemory::new(), state: Mutex::new(state) }))
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let overwrites = rng.random_bool(0.3);
+        let state = State { rng, faults: StorageFaults::default(), puts: Vec::new() };
+        SimStorage(Arc::new(Shared { objects: InMemory::new(), overwrites, state: Mutex::new(state) }))
     }
 
     /// What goes wrong from now on.
@@ -130,7 +134,10 @@ impl fmt::Display for SimStorage {
 
 #[async_trait]
 impl ObjectStore for SimStorage {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, mut opts: PutOptions) -> Result<PutResult> {
+        if self.0.overwrites {
+            opts.mode = PutMode::Overwrite;
+        }
         let bytes = payload.content_length();
         self.request(async {
             let done = self.0.objects.put_opts(location, payload, opts).await?;

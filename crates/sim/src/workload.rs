@@ -26,6 +26,11 @@ pub(crate) fn plan_in(seed: u64, is_there: impl Fn(&[u8]) -> bool) -> TxnPlan {
         5..=6 => TxnKind::OnePc,
         _ => TxnKind::Pessimistic,
     };
+    // Many more keys than little memory for locks can hold, behind those of the others.
+    if rng.random_bool(0.01) {
+        let keys: Vec<u64> = (0..rng.random_range(100..300)).map(|n| KEYS + 10 + n).collect();
+        return wide(seed, kind, &keys, &mut rng);
+    }
     let size = match rng.random_range(0..10) {
         0..=4 => 1,
         5..=8 => rng.random_range(2..6),
@@ -49,6 +54,14 @@ pub(crate) fn plan_in(seed: u64, is_there: impl Fn(&[u8]) -> bool) -> TxnPlan {
     let think = if rng.random_bool(0.4) { rng.random_range(1..150) } else { 0 };
     let (ttl_ms, batch) = (rng.random_range(20..2000), rng.random_range(1..8));
     TxnPlan { kind, writes, locks_only, think, ttl_ms, ending, batch }
+}
+
+fn wide(seed: u64, kind: TxnKind, keys: &[u64], rng: &mut SmallRng) -> TxnPlan {
+    let writes = keys.iter().map(|n| (key(*n), Some(format!("{seed:016x}").into_bytes()))).collect();
+    // One phase is for what fits one command.
+    let kind = if kind == TxnKind::OnePc { TxnKind::Optimistic2pc } else { kind };
+    let ending = if rng.random_bool(0.7) { Ending::CommitLater(rng.random_range(1..80)) } else { Ending::Abandon };
+    TxnPlan { kind, writes, locks_only: Vec::new(), think: 0, ttl_ms: rng.random_range(200..3000), ending, batch: 64 }
 }
 
 /// Raw keys and values that a seed stands for, ascending, among the keys that `is_there` names: to be ingested.

@@ -2,7 +2,7 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "tests")]
 
 use logtide_model::planted::{Bug, plant};
-use logtide_sim::{Schedule, crash_everywhere, hunt, simulate};
+use logtide_sim::{Schedule, Step, crash_everywhere, hunt, simulate};
 
 /// What seeds found.
 fn run(seeds: std::ops::Range<u64>) -> Vec<(u64, String)> {
@@ -84,4 +84,16 @@ fn facts_that_are_published_before_their_data_are_found_by_a_crash() {
     assert!(without.found.is_none(), "{without:?}");
     let (point, what, violation) = with.found.unwrap();
     assert!(what.contains("/fact/") && point.after || what.contains("put v1/backupmeta"), "{what}: {violation}");
+}
+
+/// A task that goes on after a pause begins its generations anew, in the same process: under other names.
+#[test]
+fn a_pause_repeats_no_name() {
+    for seed in 0..12 {
+        let mut schedule = Schedule::calm(seed, 160);
+        schedule.steps.insert(60, Step::Pause);
+        schedule.steps.insert(110, Step::Resume);
+        let found = simulate(&schedule).found;
+        assert!(found.is_none(), "seed {seed}: {found:?}");
+    }
 }

@@ -1,6 +1,7 @@
 //! What has to hold: after every step what is cheap to see, at some moments a restore that is compared with the truth.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -12,7 +13,7 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use super::World;
-use super::node::MEMORY;
+use super::node::SimNode;
 use crate::violation::Violation;
 
 /// Values by raw key.
@@ -34,9 +35,8 @@ impl World {
             self.task.checkpoint = checkpoint;
             self.history.completed(checkpoint);
         }
-        let peak = self.nodes.values().chain(&self.zombies).map(|node| node.stepped.events_peak()).max();
-        if let Some(peak) = peak.filter(|peak| *peak > MEMORY) {
-            return Err(Violation::Memory(format!("{peak} bytes of events were on their way, of {MEMORY}")));
+        if let Some(over) = self.nodes.values().chain(&self.zombies).find_map(SimNode::over_budget) {
+            return Err(Violation::Memory(over));
         }
         // Whoever finds a record gone answers what must not be.
         let unexpected = self.client.violations().into_iter().next();
@@ -91,6 +91,7 @@ impl World {
         let mut options = RestoreOptions::for_sink();
         options.restored_ts = Some(ts);
         options.threads = Some(0);
+        options.keys = Arc::new(self.task.keys());
         let mut restored = self.auditor.block_on(restore_to(storage, &options, MemorySink, &Silent));
         match (&restored, unsure.is_empty()) {
             (Err(RestoreError::Inexact { .. }), false) => {

@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use bytesize::ByteSize;
 use logtide_mock_raftstore::rpc::{Command, KvRequest};
 use logtide_mock_raftstore::transport::{Envelope, Faults, Filter, MessageType};
 use logtide_model::{Cf, KeyRange, Region, RegionId, StoreId, encode_raw_key};
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::World;
+use super::node::Settings;
 use crate::coordinator::CoordinatorFaults;
 use crate::schedule::Step;
 use crate::storage::StorageFaults;
@@ -185,6 +188,11 @@ impl World {
         if regions.len() > 1 {
             let at = usize::from(n) % (regions.len() - 1);
             let (source, target) = if n < 128 { (at, at + 1) } else { (at + 1, at) };
+            // Something that only the leader of the source has seen.
+            let (region, leader, _) = &regions[source];
+            self.ingest_into(region, *leader, self.ticks << 20 | region.id);
+            let is_there = |key: &[u8]| region.range.contains(&encode_raw_key(key));
+            self.scripts.start(&self.client, workload::plan_in(self.ticks << 20 | region.id, is_there));
             // It may be refused: peers may be on other stores.
             let _ = self.cluster.submit_merge(regions[source].0.id, regions[target].0.id);
         }
@@ -288,7 +296,10 @@ impl World {
     pub(crate) fn squeeze(&mut self, squeezed: bool) {
         self.squeezed = squeezed;
         let bytes = if squeezed { super::node::LITTLE_MEMORY } else { super::node::MEMORY };
-        self.nodes.values().chain(&self.zombies).for_each(|node| node.stepped.limit_events(bytes));
+        let (quota, now) = (ByteSize::b(bytes as u64), self.now());
+        for node in self.nodes.values_mut().chain(&mut self.zombies) {
+            node.configure(|config| config.pending_memory_quota = quota, now);
+        }
     }
 
     pub(crate) fn flush_now(&mut self, n: u8) {
@@ -296,6 +307,14 @@ impl World {
         if let Some(node) = self.nodes.get_mut(&store) {
             // Nobody waits for the answer here.
             let _ = node.stepped.flush(&self.task.name);
+        }
+    }
+
+    pub(crate) fn configure(&mut self, n: u8, seed: u64) {
+        let (store, now, squeezed) = (self.store(n), self.now(), self.squeezed);
+        if let Some(node) = self.nodes.get_mut(&store) {
+            let mut rng = SmallRng::seed_from_u64(seed);
+            node.configure(|config| Settings::redraw(config, squeezed, &mut rng), now);
         }
     }
 

@@ -231,6 +231,7 @@ impl World {
             Step::Txn(seed) => self.transaction(seed),
             Step::KillClients => self.scripts.kill_all(),
             Step::FlushNow(n) => self.flush_now(n),
+            Step::Configure(n, seed) => self.configure(n, seed),
             Step::NewTask => self.task.renew(&self.tasks, &self.history, self.storage_faults)?,
             Step::Audit(n) => self.audit(n),
             Step::Check(n) => self.compare(n)?,

@@ -1,14 +1,16 @@
 //! The log backup of one store, as a process: it can crash, and be there twice.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use logtide::{Builder, Config, Stepped};
-use logtide_model::{RaftObserver, StoreId};
-use rand::Rng;
+use logtide_model::{MemoryBudget, RaftObserver, Random, RandomError, StoreId};
+use parking_lot::Mutex;
 use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 use tokio::runtime::Runtime;
 
 use super::World;
@@ -21,16 +23,61 @@ pub(crate) const MEMORY: usize = 256 << 10;
 /// Bytes for events on their way when there is little: a batch or two.
 pub(crate) const LITTLE_MEMORY: usize = 1500;
 
+/// See [`SimNode::slack`].
+const SPOOL_SLACK: usize = (1 << 20) + (512 << 10) + (96 << 10);
+const UPLOAD_SLACK: usize = (64 << 10) + 4 * (16 << 10);
+
 /// See the module.
 pub(crate) struct SimNode {
     // Dropped first: a crash ends it before its runtime.
     pub(crate) stepped: Stepped,
     pub(crate) runtime: Runtime,
+    config: Config,
+    /// The largest limits so far of what memory is accounted for.
+    limits: BTreeMap<&'static str, usize>,
 }
 
 impl SimNode {
     pub(crate) fn observer(&self) -> Arc<dyn RaftObserver> {
         self.stepped.observer()
+    }
+
+    /// Changes its settings while it runs.
+    pub(crate) fn configure(&mut self, change: impl FnOnce(&mut Config), now: Instant) {
+        change(&mut self.config);
+        self.stepped.configure(self.config.clone(), now);
+        self.note_limits();
+    }
+
+    fn note_limits(&mut self) {
+        for (name, budget) in self.stepped.budgets() {
+            let largest = self.limits.entry(name).or_default();
+            *largest = budget.limit().max(*largest);
+        }
+    }
+
+    /// More memory than there ever might have been.
+    pub(crate) fn over_budget(&self) -> Option<String> {
+        let over = |(name, budget): (&str, &MemoryBudget)| {
+            let limit = self.limits.get(name)? + self.slack(name);
+            let peak = budget.peak();
+            (peak > limit).then(|| format!("{name} took {peak} bytes of {limit}"))
+        };
+        self.stepped.budgets().into_iter().find_map(over)
+    }
+
+    /// What is taken whatever the limit is, for it is there already, or alone.
+    fn slack(&self, name: &str) -> usize {
+        match name {
+            // Accounts of locks take pieces of 64 KiB, one for each shard at least.
+            "locks" => (64 << 10) * self.stepped.shards(),
+            // Each shard has a compressor, a buffer in front of its file, a slab for the tails of segments, and works on a
+            // block; what is known of blocks on the disk is small.
+            "spool" => SPOOL_SLACK * self.stepped.shards(),
+            // A data object that is alone, and the metadata of generations in flight.
+            "upload" => UPLOAD_SLACK,
+            _ => 0,
+        }
     }
 
     /// Lets what is asynchronous go on, without time passing.
@@ -50,6 +97,7 @@ impl SimNode {
 
 /// What all log backups of a simulation are set to.
 pub(crate) struct Settings {
+    seed: u64,
     dir: PathBuf,
     config: Config,
 }
@@ -69,9 +117,44 @@ impl Settings {
             initial_scan_concurrency: rng.random_range(1..=4),
             generations_in_flight: rng.random_range(1..=4),
             upload_concurrency: rng.random_range(1..=4),
+            upload_memory_quota: ByteSize::kib(if tight { 4 } else { 4096 }),
+            metadata_merge_count: [0, 2, 3, 8][rng.random_range(0..4)],
             ..Config::default()
         };
-        Settings { dir: dir.to_owned(), config }
+        Settings { seed: rng.random(), dir: dir.to_owned(), config }
+    }
+
+    /// Other settings, of those that may change while a store runs. (A scan reads its snapshot in one step here, so it may
+    /// wait for nothing: neither for its rate nor for memory.)
+    pub(crate) fn redraw(config: &mut Config, squeezed: bool, rng: &mut SmallRng) {
+        let bytes = |n: u64| ByteSize::b(n);
+        config.max_flush_interval = Duration::from_millis(rng.random_range(200..1500));
+        config.file_size_limit = bytes(rng.random_range(2..64) * 1024);
+        config.temp_file_memory_quota = bytes(rng.random_range(4..64) * 1024);
+        config.pending_memory_quota = bytes(if squeezed { LITTLE_MEMORY as u64 } else { MEMORY as u64 });
+        config.lock_memory_quota = bytes(rng.random_range(1..256) * 1024);
+        config.upload_memory_quota = bytes(rng.random_range(1..256) * 1024);
+        config.initial_scan_rate_limit = bytes(if rng.random_bool(0.5) { u64::MAX } else { 1 << 50 });
+        config.initial_scan_concurrency = rng.random_range(1..=4);
+        config.generations_in_flight = rng.random_range(1..=4);
+        config.metadata_merge_count = [0, 2, 3, 8][rng.random_range(0..4)];
+    }
+}
+
+/// Random bytes that a seed stands for.
+#[derive(Debug)]
+struct Seeded(Mutex<SmallRng>);
+
+impl Seeded {
+    fn new(seed: u64) -> Self {
+        Seeded(Mutex::new(SmallRng::seed_from_u64(seed)))
+    }
+}
+
+impl Random for Seeded {
+    fn fill(&self, bytes: &mut [u8]) -> Result<(), RandomError> {
+        self.0.lock().fill(bytes);
+        Ok(())
     }
 }
 
@@ -84,11 +167,11 @@ impl World {
             .build()
             .map_err(|e| Violation::broken(&e))?;
         let (cluster, faults) = (self.cluster.clone(), self.host_faults.clone());
-        let host = SimHost { inner: cluster.host(store), faults, cluster, hold: Arc::default() };
+        let host = SimHost { inner: cluster.host(store), faults, cluster };
         let mut config = self.settings.config.clone();
         // Every process has a directory of its own: a second one would else remove the spool of the first.
-        let process = self.counts.advances + self.ticks;
-        config.temp_path = self.settings.dir.join(format!("{store}-{process}-{}", self.zombies.len()));
+        let process_number = self.counts.advances + self.ticks;
+        config.temp_path = self.settings.dir.join(format!("{store}-{process_number}-{}", self.zombies.len()));
         if self.squeezed {
             config.pending_memory_quota = ByteSize::b(LITTLE_MEMORY as u64);
         }
@@ -97,11 +180,14 @@ impl World {
         let coordinator = MortalCoordinator { inner: Arc::new(self.coordinator.clone()), process };
         let stepped = Builder::new(Arc::new(host), PathBuf::new())
             .coordinator(Arc::new(coordinator))
-            .config(config)
+            .config(config.clone())
+            .random(Arc::new(Seeded::new(self.settings.seed ^ process_number << 8 ^ store)))
             .storages(opener)
             .stepped(runtime.handle().clone())
             .map_err(|e| Violation::broken(&e))?;
-        Ok(SimNode { stepped, runtime })
+        let mut node = SimNode { stepped, runtime, config, limits: BTreeMap::new() };
+        node.note_limits();
+        Ok(node)
     }
 
     /// Starts the log backup of a store that runs.

@@ -1,12 +1,13 @@
 //! What lies in the storage at the end: each object is one that metadata refers to, one of a known kind, or the remains
 //! of something that did not come to its end, which their names tell.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
 use logtide_format::{
     CHECKPOINT_PREFIX, HEAD_PREFIX, MARKS_PREFIX, METADATA_PREFIX, MetaName, decode_metadata, marks_path,
 };
+use logtide_model::Ts;
 use logtide_storage::{BACKUPMETA_OBJECT, IDENTITY_OBJECT, LOCK_FAMILIES, LOCK_OBJECT, OWN_PREFIX, Storage};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -34,12 +35,34 @@ impl World {
         if let Some(lost) = referred.data.iter().find(|name| !names.contains(*name)) {
             return Err(Violation::Restore(format!("metadata refers to {lost}, which is not there")));
         }
+        self.flush_ts_rises()?;
         self.counts.orphans = 0;
         for name in &names {
             match referred.knows(name) {
                 Some(true) => {}
                 Some(false) => self.counts.orphans += 1,
                 None => return Err(Violation::Restore(format!("nobody knows what {name} is"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl World {
+    /// In a boot of a store, every generation has a larger flush ts than the one before, whatever became of the timestamp
+    /// service. (Merged objects are named after generations that have had objects before.)
+    fn flush_ts_rises(&self) -> Result<(), Violation> {
+        let mut flushes: BTreeMap<(u64, u64), BTreeMap<u64, Ts>> = BTreeMap::new();
+        for (name, _) in self.task.puts_of_life() {
+            if let Ok(MetaName { flush_ts, store_id, tag: Some(tag), .. }) = MetaName::parse(&name) {
+                flushes.entry((store_id, tag.boot)).or_default().entry(tag.generation).or_insert(flush_ts);
+            }
+        }
+        for ((store, boot), generations) in flushes {
+            if !generations.values().is_sorted_by(|a, b| a < b) {
+                let what =
+                    format!("store {store} flushed at timestamps that do not rise in boot {boot}: {generations:?}");
+                return Err(Violation::Checkpoint(what));
             }
         }
         Ok(())

@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use logtide_coordinator::{CoordinatorError, Pause, RawRange, TaskSpec, Tasks};
-use logtide_model::{Compression, TaskName, Ts};
+use logtide_format::Keys;
+use logtide_model::{Cipher, Compression, SecretKey, TaskEncryption, TaskName, Ts};
 use logtide_storage::{Storage, StorageError};
 use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
 
 use crate::durable::Process;
 use crate::history::History;
@@ -23,6 +26,8 @@ pub(crate) struct SimTask {
     pub(crate) checkpoint: Ts,
     /// The checkpoint of the storage as last seen.
     pub(crate) storage_checkpoint: Option<Ts>,
+    /// The data key, if lives are encrypted.
+    key: Option<(Cipher, SecretKey)>,
     seed: u64,
     life: u64,
     storages: Storages,
@@ -31,7 +36,18 @@ pub(crate) struct SimTask {
 impl SimTask {
     pub(crate) fn new(seed: u64) -> Self {
         let name = TaskName::new("t").unwrap_or_else(|_| unreachable!("a good name"));
-        SimTask { name, checkpoint: Ts::ZERO, storage_checkpoint: None, seed, life: 0, storages: Storages::default() }
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let key = rng.random_bool(0.25).then(|| {
+            let cipher = Cipher::ALL[rng.random_range(0..3)];
+            (cipher, SecretKey::new((0..cipher.key_len()).map(|_| rng.random()).collect::<Vec<u8>>()))
+        });
+        let (checkpoint, storage_checkpoint) = (Ts::ZERO, None);
+        SimTask { name, checkpoint, storage_checkpoint, key, seed, life: 0, storages: Storages::default() }
+    }
+
+    /// What its data can be read with.
+    pub(crate) fn keys(&self) -> Keys {
+        self.key.iter().fold(Keys::default(), |keys, (_, key)| keys.with_data_key(key.clone()))
     }
 
     fn url(&self) -> String {
@@ -53,7 +69,7 @@ impl SimTask {
             start_ts: Ts::ZERO,
             ranges: vec![RawRange::new(vec![], vec![])],
             compression: Compression::Zstd,
-            encryption: None,
+            encryption: self.key.clone().map(|(cipher, key)| TaskEncryption::DataKey { cipher, key }),
         };
         tasks.create(&spec).map(drop).map_err(|e| Violation::broken(&e))
     }
@@ -99,6 +115,11 @@ impl SimTask {
         let url = self.url();
         let store = self.storages.lock().get(&url)?.calm();
         Some(Storage { store, url })
+    }
+
+    /// The puts of this life.
+    pub(crate) fn puts_of_life(&self) -> Vec<(String, usize)> {
+        self.storages.lock().get(&self.url()).map(SimStorage::puts).unwrap_or_default()
     }
 
     /// All puts of all lives.
