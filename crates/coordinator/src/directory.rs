@@ -21,10 +21,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::store::{
-    Change, Clock, KeyValue, LeaseId, Replica, Revision, State, StateWatch, Store, StoreError, Txn, TxnOutcome,
-    WallClock, Watch,
-};
+use crate::store::{Change, Clock, Local, Replica, Revision, State, StoreError, WallClock};
 use journal::Journal;
 use lock::{Kind, LockFile};
 
@@ -35,7 +32,7 @@ const WATCH_STEP: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub struct DirectoryStore(Arc<Shared>);
 
-struct Shared {
+pub(crate) struct Shared {
     lock: LockFile,
     journal: Mutex<Journal>,
     changed: Condvar,
@@ -83,13 +80,6 @@ impl Shared {
     }
 
     /// Runs `f` on the state after expired leases were ended, and makes the change it returns.
-    fn update<R>(
-        &self,
-        f: impl FnOnce(&State, u64) -> Result<(R, Option<Change>), StoreError>,
-    ) -> Result<R, StoreError> {
-        self.write(&mut self.journal.lock(), f)
-    }
-
     fn write<R>(
         &self,
         journal: &mut Journal,
@@ -115,6 +105,13 @@ impl Replica for Shared {
         self.show(f)
     }
 
+    fn update<R>(
+        &self,
+        f: impl FnOnce(&State, u64) -> Result<(R, Option<Change>), StoreError>,
+    ) -> Result<R, StoreError> {
+        self.write(&mut self.journal.lock(), f)
+    }
+
     fn wait(&self, seen: Revision, wait: Duration) {
         let mut journal = self.journal.lock();
         if journal.state().revision <= seen {
@@ -123,35 +120,10 @@ impl Replica for Shared {
     }
 }
 
-impl Store for DirectoryStore {
-    fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
-        self.0.show(|state| state.get(key))
-    }
+impl Local for DirectoryStore {
+    type Replica = Shared;
 
-    fn list(&self, prefix: &[u8]) -> Result<(Vec<KeyValue>, Revision), StoreError> {
-        self.0.show(|state| (state.list(prefix), state.revision))
-    }
-
-    fn commit(&self, txn: Txn) -> Result<TxnOutcome, StoreError> {
-        self.0.update(|state, _| Ok(state.prepare(txn)?.settle(state.revision)))
-    }
-
-    fn watch(&self, prefix: &[u8], from: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        Ok(Box::new(StateWatch::new(self.0.clone(), prefix, from)))
-    }
-
-    fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        self.0.update(|state, now| {
-            let (id, change) = state.grant(ttl, now);
-            Ok((id, Some(change)))
-        })
-    }
-
-    fn keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.0.update(|state, now| Ok(((), Some(state.keep_alive(lease, now)?))))
-    }
-
-    fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.0.update(|state, _| Ok(((), state.revoke(lease))))
+    fn replica(&self) -> &Arc<Shared> {
+        &self.0
     }
 }

@@ -8,9 +8,9 @@ mod clock;
 mod error;
 mod log;
 mod memory;
+mod replica;
 mod shown;
 mod state;
-mod watch;
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use bytes::Bytes;
 pub use clock::{Clock, ManualClock, WallClock};
 pub use error::StoreError;
 pub use memory::MemoryStore;
+pub(crate) use replica::{Local, Replica};
 pub(crate) use state::{Change, Lease, Op, Prepared, State};
-pub(crate) use watch::{Replica, StateWatch};
 
 /// Counts the transactions that changed something, from 1; 0 is before the first one.
 pub type Revision = u64;

@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::store::{
-    Change, Clock, KeyValue, LeaseId, Prepared, Replica, Revision, State, StateWatch, Store, StoreError, Txn,
-    TxnOutcome, WallClock, Watch,
-};
+use crate::store::{Change, Clock, Local, Replica, Revision, State, StoreError, WallClock};
 
 /// How long a watch sleeps at most before it looks whether leases have expired.
 const WATCH_STEP: Duration = Duration::from_millis(100);
@@ -17,7 +14,7 @@ const WATCH_STEP: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct MemoryStore(Arc<Shared>);
 
-struct Shared {
+pub(crate) struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     clock: Arc<dyn Clock>,
@@ -41,8 +38,11 @@ impl MemoryStore {
     }
 }
 
-impl Shared {
-    /// Runs `f` on the state after expired leases were ended, applies the change it makes.
+impl Replica for Shared {
+    fn read<R>(&self, f: impl FnOnce(&State) -> R) -> Result<R, StoreError> {
+        self.update(|state, _| Ok((f(state), None)))
+    }
+
     fn update<R>(
         &self,
         f: impl FnOnce(&State, u64) -> Result<(R, Option<Change>), StoreError>,
@@ -60,12 +60,6 @@ impl Shared {
         }
         Ok(result)
     }
-}
-
-impl Replica for Shared {
-    fn read<R>(&self, f: impl FnOnce(&State) -> R) -> Result<R, StoreError> {
-        self.update(|state, _| Ok((f(state), None)))
-    }
 
     fn wait(&self, seen: Revision, wait: Duration) {
         let mut state = self.state.lock();
@@ -75,46 +69,10 @@ impl Replica for Shared {
     }
 }
 
-impl Store for MemoryStore {
-    fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, StoreError> {
-        self.0.read(|state| state.get(key))
-    }
+impl Local for MemoryStore {
+    type Replica = Shared;
 
-    fn list(&self, prefix: &[u8]) -> Result<(Vec<KeyValue>, Revision), StoreError> {
-        self.0.read(|state| (state.list(prefix), state.revision))
-    }
-
-    fn commit(&self, txn: Txn) -> Result<TxnOutcome, StoreError> {
-        self.0.update(|state, _| Ok(state.prepare(txn)?.settle(state.revision)))
-    }
-
-    fn watch(&self, prefix: &[u8], from: Revision) -> Result<Box<dyn Watch>, StoreError> {
-        Ok(Box::new(StateWatch::new(self.0.clone(), prefix, from)))
-    }
-
-    fn grant(&self, ttl: Duration) -> Result<LeaseId, StoreError> {
-        self.0.update(|state, now| {
-            let (id, change) = state.grant(ttl, now);
-            Ok((id, Some(change)))
-        })
-    }
-
-    fn keep_alive(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.0.update(|state, now| Ok(((), Some(state.keep_alive(lease, now)?))))
-    }
-
-    fn revoke(&self, lease: LeaseId) -> Result<(), StoreError> {
-        self.0.update(|state, _| Ok(((), state.revoke(lease))))
-    }
-}
-
-impl Prepared {
-    /// What to answer, and what to apply, at `revision`.
-    pub(crate) fn settle(self, revision: Revision) -> (TxnOutcome, Option<Change>) {
-        match self {
-            Prepared::Refused => (TxnOutcome { succeeded: false, revision }, None),
-            Prepared::Nothing => (TxnOutcome { succeeded: true, revision }, None),
-            Prepared::Change(c) => (TxnOutcome { succeeded: true, revision: c.revision }, Some(c)),
-        }
+    fn replica(&self) -> &Arc<Shared> {
+        &self.0
     }
 }
