@@ -32,7 +32,7 @@ impl Cover {
 
     /// Everything committed at or below `ts` to a key in `range` is durable.
     pub fn insert(&mut self, range: &KeyRange, ts: Ts) {
-        if range.is_empty() || self.is_known(range, ts) {
+        if range.is_empty() || self.raise_step(range, ts) || self.is_known(range, ts) {
             return;
         }
         self.cut(&range.start);
@@ -70,11 +70,30 @@ impl Cover {
 
     /// What is known, in ascending order, without the ranges of which nothing is.
     pub fn iter(&self) -> impl Iterator<Item = (KeyRange, Ts)> + '_ {
-        let ends = self.steps.keys().skip(1).map(|key| Bytes::copy_from_slice(key)).chain([Bytes::new()]);
-        let steps = self.steps.iter().zip(ends);
-        steps
-            .filter(|((_, ts), _)| !ts.is_zero())
-            .map(|((key, ts), end)| (KeyRange { start: Bytes::copy_from_slice(key), end }, *ts))
+        self.iter_from(&[])
+    }
+
+    /// What is known of keys from `key` on, likewise. So a cover can be gone through in steps while it changes.
+    pub fn iter_from<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = (KeyRange, Ts)> + 'a {
+        let later = || self.steps.range::<[u8], _>((Bound::Excluded(key), Bound::Unbounded));
+        let starts = [(key, self.at(key))].into_iter().chain(later().map(|(key, ts)| (&**key, *ts)));
+        let ends = later().map(|(key, _)| Bytes::copy_from_slice(key)).chain([Bytes::new()]);
+        let known = starts.zip(ends).filter(|((_, ts), _)| !ts.is_zero());
+        known.map(|((start, ts), end)| (KeyRange { start: Bytes::copy_from_slice(start), end }, ts))
+    }
+
+    /// The first part of `range` over which no more than `ts` is known.
+    pub fn first_up_to(&self, range: &KeyRange, ts: Ts) -> Option<KeyRange> {
+        let inside = self.steps.range::<[u8], _>((Bound::Excluded(&range.start[..]), bounds(range).1));
+        let mut start = (self.at(&range.start) <= ts).then_some(&range.start[..]);
+        for (key, known) in inside {
+            match start {
+                None if *known <= ts => start = Some(key),
+                Some(start) if *known > ts => return Some(KeyRange::new(start.to_vec(), key.to_vec())),
+                _ => {}
+            }
+        }
+        start.map(|start| KeyRange { start: Bytes::copy_from_slice(start), end: range.end.clone() })
     }
 
     /// How many entries it takes.
@@ -102,6 +121,31 @@ impl Cover {
     fn is_known(&self, range: &KeyRange, ts: Ts) -> bool {
         let inside = (Bound::Excluded(&range.start[..]), bounds(range).1);
         self.at(&range.start) >= ts && self.steps.range::<[u8], _>(inside).all(|(_, known)| *known >= ts)
+    }
+
+    /// Raises the step that is exactly `range`, if there is one and neither neighbour is joined by it: what a region
+    /// states that has not changed, found by one search. False if nothing is done yet.
+    fn raise_step(&mut self, range: &KeyRange, ts: Ts) -> bool {
+        let upper = if range.end.is_empty() { Bound::Unbounded } else { Bound::Included(&range.end[..]) };
+        let mut back = self.steps.range_mut::<[u8], _>((Bound::Unbounded, upper));
+        let right = match range.end.is_empty() {
+            true => None,
+            false => match back.next_back() {
+                Some((key, known)) if **key == range.end[..] => Some(*known),
+                _ => return false,
+            },
+        };
+        match back.next_back() {
+            Some((key, step)) if **key == range.start[..] => {
+                let left = back.next_back().map(|(_, known)| *known);
+                let joins = left == Some(ts) || right == Some(ts);
+                if *step < ts && !joins {
+                    *step = ts;
+                }
+                *step >= ts
+            }
+            _ => false,
+        }
     }
 
     /// Makes `key` the beginning of a step.

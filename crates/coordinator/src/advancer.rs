@@ -4,6 +4,7 @@
 //! task, so one that was deposed cannot write, and nothing of another life is read or written. A crash between two
 //! writes is harmless: facts that are folded twice change nothing, and a cover that is not complete is not read.
 
+mod edition;
 mod fold;
 
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! The binary encoding of facts and covers, in chunks.
 //!
-//! A chunk is `version 1 · index · number of chunks · entries`. Keys are written as the part that the key before does
+//! A chunk is `version 1 · index · number of chunks · entries`; one that is written before their number is known says that
+//! there is at least one more. Keys are written as the part that the key before does
 //! not begin with; numbers as the difference to the entry before. A chunk can be read without the others. Numbers are
 //! LEB128 varints, differences zigzag.
 
@@ -104,15 +105,34 @@ pub(crate) fn write<T>(entries: impl Iterator<Item = T>, mut write: impl FnMut(&
     if writer.len() > 0 || bodies.is_empty() {
         bodies.push(writer.out);
     }
-    let count = bodies.len() as u64;
-    let with_header = |(index, body): (usize, Vec<u8>)| {
-        let mut out = vec![VERSION];
-        encode_var_u64(index as u64, &mut out);
-        encode_var_u64(count, &mut out);
-        out.extend_from_slice(&body);
-        out.into()
+    let count = bodies.len();
+    bodies.into_iter().enumerate().map(|(index, body)| with_header(index, count, &body)).collect()
+}
+
+/// One chunk of what is written over time: entries until it is full. Returns it, and the entry that the next one begins
+/// with.
+pub(crate) fn write_one<T>(
+    index: usize,
+    mut entries: impl Iterator<Item = T>,
+    mut write: impl FnMut(&mut Writer, T),
+) -> (Bytes, Option<T>) {
+    let mut writer = Writer::default();
+    let next = loop {
+        match entries.next() {
+            Some(entry) if writer.len() < CHUNK_BYTES => write(&mut writer, entry),
+            next => break next,
+        }
     };
-    bodies.into_iter().enumerate().map(with_header).collect()
+    let count = index + 1 + usize::from(next.is_some());
+    (with_header(index, count, &writer.out), next)
+}
+
+fn with_header(index: usize, count: usize, body: &[u8]) -> Bytes {
+    let mut out = vec![VERSION];
+    encode_var_u64(index as u64, &mut out);
+    encode_var_u64(count as u64, &mut out);
+    out.extend_from_slice(body);
+    out.into()
 }
 
 /// What a chunk says of itself, and its entries.
@@ -152,8 +172,8 @@ pub(crate) fn groups(records: &[KeyValue]) -> BTreeMap<&[u8], Group<'_>> {
     for group in groups.values_mut() {
         let chunks: Option<Vec<_>> = group.records.iter().map(|kv| open(&kv.value).ok()).collect();
         group.complete = chunks.is_some_and(|chunks| {
-            let all = chunks.len() as u64;
-            chunks.iter().zip(0..).all(|(chunk, index)| chunk.index == index && chunk.count == all)
+            let in_order = chunks.iter().zip(0..).all(|(chunk, index)| chunk.index == index);
+            in_order && chunks.last().is_some_and(|last| last.count == chunks.len() as u64)
         });
     }
     groups

@@ -26,7 +26,9 @@ pub(crate) struct Persisted {
     pub(crate) indexes: LogIndexes,
     /// The newest edition there is, complete or not; 0 for none.
     pub(crate) edition: u64,
-    /// The keys of all editions.
+    /// The first key of the edition that was read: as long as it is there, that edition counts.
+    pub(crate) first: Option<Bytes>,
+    /// The keys of all editions, those of the one that was read in front.
     pub(crate) keys: Vec<Bytes>,
 }
 
@@ -45,20 +47,37 @@ struct Before {
     said: LogIndex,
 }
 
-/// A cover and log indexes in chunks.
-pub(crate) fn encode(cover: &Cover, indexes: &LogIndexes) -> Vec<Bytes> {
+/// Where the next chunk of an edition begins. The first one begins at the empty key.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor {
+    key: Bytes,
+    /// The region, once all ranges are written.
+    region: Option<RegionId>,
+}
+
+/// The chunk that begins at the cursor, and the cursor after it; `None`: it is the last.
+///
+/// Between two chunks of an edition the cover may go on: each chunk says what was true when it was written, and stays true.
+pub(crate) fn encode_chunk(
+    index: usize,
+    cursor: &Cursor,
+    cover: &Cover,
+    indexes: &LogIndexes,
+) -> (Bytes, Option<Cursor>) {
+    let ranges = cursor.region.is_none().then(|| cover.iter_from(&cursor.key));
+    let ranges = ranges.into_iter().flatten().map(|(range, ts)| Entry::Range(range, ts));
+    let indexes = indexes.iter_from(cursor.region.unwrap_or_default());
     let mut before = Before::default();
-    let ranges = cover.iter().map(|(range, ts)| Entry::Range(range, ts));
-    let entries = ranges.chain(indexes.iter().map(|(id, said)| Entry::Index(id, said)));
-    chunks::write(entries, |writer, entry, first| {
-        if first {
-            before = Before::default();
-        }
-        match entry {
-            Entry::Range(range, ts) => before.write_range(writer, range, ts),
-            Entry::Index(region, said) => before.write_index(writer, region, said),
-        }
-    })
+    let entries = ranges.chain(indexes.map(|(id, said)| Entry::Index(id, said)));
+    let (chunk, next) = chunks::write_one(index, entries, |writer, entry| match entry {
+        Entry::Range(range, ts) => before.write_range(writer, range, ts),
+        Entry::Index(region, said) => before.write_index(writer, region, said),
+    });
+    let next = next.map(|entry| match entry {
+        Entry::Range(range, _) => Cursor { key: range.start, region: None },
+        Entry::Index(region, _) => Cursor { key: Bytes::new(), region: Some(region) },
+    });
+    (chunk, next)
 }
 
 impl Before {
@@ -120,7 +139,7 @@ pub(crate) fn decode(chunk: &[u8], cover: &mut Cover, indexes: &mut LogIndexes) 
 
 /// The cover among the records of a task's life.
 pub(crate) fn read(records: &[KeyValue]) -> Result<Persisted, CoordinatorError> {
-    let mut persisted = Persisted { keys: records.iter().map(|kv| kv.key.clone()).collect(), ..Persisted::default() };
+    let mut persisted = Persisted::default();
     let groups = chunks::groups(records);
     for prefix in groups.keys() {
         let edition = prefix.strip_suffix(b"/").and_then(keys::last_hex);
@@ -131,8 +150,13 @@ pub(crate) fn read(records: &[KeyValue]) -> Result<Persisted, CoordinatorError> 
         for kv in &newest.records {
             decode(&kv.value, &mut persisted.cover, &mut persisted.indexes)
                 .map_err(|e| CoordinatorError::malformed(&kv.key, e))?;
+            persisted.keys.push(kv.key.clone());
         }
     }
+    persisted.first = persisted.keys.first().cloned();
+    let others = records.iter().map(|kv| &kv.key).filter(|key| !persisted.keys.contains(key)).cloned();
+    let others: Vec<Bytes> = others.collect();
+    persisted.keys.extend(others);
     Ok(persisted)
 }
 
@@ -140,6 +164,54 @@ pub(crate) fn read(records: &[KeyValue]) -> Result<Persisted, CoordinatorError> 
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// A cover of 150,000 ranges, more than a chunk, and some regions, all at `ts`, neighbours apart by one.
+    fn large(ts: u64) -> (Cover, LogIndexes) {
+        let bound = |i: u64| format!("some/key/of/a/table/{i:09}").into_bytes();
+        let range = |i| (KeyRange::new(bound(i), bound(i + 1)), Ts::new(ts + i % 2));
+        let mut indexes = LogIndexes::default();
+        (0..1_000).for_each(|i| indexes.add(i, LogIndex { version: 1, index: i, checkpoint: Ts::new(ts) }));
+        ((0..150_000).map(range).collect(), indexes)
+    }
+
+    #[test]
+    fn what_is_written_while_it_changes_says_no_less_than_before_and_no_more_than_after() {
+        let ((mut cover, mut indexes), (after, _)) = (large(1_000), large(2_000));
+        let (before, records) = (cover.clone(), |chunks: Vec<Bytes>| {
+            let key = |i: usize| Bytes::from(format!("cover/{:016x}/{i:08x}", 1));
+            let kv = |(i, value)| KeyValue {
+                key: key(i),
+                value,
+                create_revision: 1,
+                mod_revision: 1,
+                version: 1,
+                lease: None,
+            };
+            chunks.into_iter().enumerate().map(kv).collect::<Vec<_>>()
+        });
+        let (mut chunks, mut cursor) = (Vec::new(), Some(Cursor::default()));
+        while let Some(at) = cursor {
+            let (chunk, next) = encode_chunk(chunks.len(), &at, &cover, &indexes);
+            chunks.push(chunk);
+            cursor = next;
+            let none: Vec<KeyValue> = records(chunks.clone());
+            assert_eq!(read(&none).unwrap().first.is_some(), cursor.is_none(), "it counts with its last chunk only");
+            if chunks.len() == 1 {
+                after.iter().for_each(|(range, ts)| cover.insert(&range, ts));
+                indexes.add(7, LogIndex { version: 2, index: 1, checkpoint: Ts::new(2_000) });
+            }
+        }
+        assert!(chunks.len() > 1, "{}", chunks.len());
+        let read = read(&records(chunks)).unwrap();
+        for (range, ts) in before.iter() {
+            assert!(read.cover.min_over(&[range], Ts::ZERO) >= ts);
+        }
+        assert!(read.cover != before && read.cover != after, "some of both");
+        assert_eq!(read.indexes.get(7, 2), Some(1));
+        for (range, ts) in read.cover.iter() {
+            assert!(ts <= after.min_over(&[range], Ts::ZERO));
+        }
+    }
 
     proptest! {
         #[test]
@@ -154,9 +226,9 @@ mod tests {
                 indexes.add(region, LogIndex { version, index, checkpoint: Ts::new(ts) });
             }
             let (mut read, mut read_indexes) = (Cover::new(), LogIndexes::default());
-            for chunk in encode(&cover, &indexes) {
-                decode(&chunk, &mut read, &mut read_indexes).unwrap();
-            }
+            let (chunk, next) = encode_chunk(0, &Cursor::default(), &cover, &indexes);
+            decode(&chunk, &mut read, &mut read_indexes).unwrap();
+            prop_assert!(next.is_none());
             prop_assert_eq!((read, read_indexes), (cover, indexes));
         }
 

@@ -20,12 +20,23 @@ const SAME_HISTORY: u8 = 4;
 /// A publication that is waiting to be folded.
 pub(crate) struct Waiting {
     pub(crate) store_id: StoreId,
-    /// Empty for one that is not complete.
-    pub(crate) facts: Vec<RegionFact>,
     pub(crate) keys: Vec<Bytes>,
+    /// As they are stored: those of a million regions, all read at once, would take hundreds of megabytes.
+    chunks: Vec<Bytes>,
     pub(crate) complete: bool,
     /// Boot epoch and generation.
     pub(crate) order: (u64, u64),
+}
+
+impl Waiting {
+    /// Its facts; none for one that is not complete.
+    pub(crate) fn facts(&self) -> Result<Vec<RegionFact>, CoordinatorError> {
+        let mut facts = Vec::new();
+        for (key, chunk) in self.keys.iter().zip(&self.chunks).filter(|_| self.complete) {
+            decode(chunk, &mut facts).map_err(|e| CoordinatorError::malformed(key, e))?;
+        }
+        Ok(facts)
+    }
 }
 
 /// Facts in chunks; the same facts always give the same bytes.
@@ -105,11 +116,8 @@ pub(crate) fn read(records: &[KeyValue]) -> Result<Vec<Waiting>, CoordinatorErro
         let keys: Vec<Bytes> = group.records.iter().map(|kv| kv.key.clone()).collect();
         let (store_id, boot, generation) =
             place(prefix).ok_or_else(|| CoordinatorError::malformed(prefix, "it is no key of a publication"))?;
-        let mut facts = Vec::new();
-        for kv in group.records.iter().filter(|_| group.complete) {
-            decode(&kv.value, &mut facts).map_err(|e| CoordinatorError::malformed(&kv.key, e))?;
-        }
-        waiting.push(Waiting { store_id, facts, keys, complete: group.complete, order: (boot, generation) });
+        let chunks = group.records.iter().map(|kv| kv.value.clone()).collect();
+        waiting.push(Waiting { store_id, keys, chunks, complete: group.complete, order: (boot, generation) });
     }
     Ok(waiting)
 }
@@ -201,13 +209,13 @@ mod tests {
         };
         let records: Vec<KeyValue> = encode(&facts).into_iter().enumerate().map(record).collect();
         let whole = read(&records).unwrap();
-        assert_eq!((whole.len(), whole[0].complete, &whole[0].facts), (1, true, &facts));
+        assert_eq!((whole.len(), whole[0].complete, &whole[0].facts().unwrap()), (1, true, &facts));
         assert_eq!((whole[0].store_id, whole[0].order), (2, (3, 4)));
         for missing in 0..records.len() {
             let mut some = records.clone();
             some.remove(missing);
             let part = read(&some).unwrap();
-            assert_eq!((part[0].complete, part[0].facts.len(), part[0].keys.len()), (false, 0, some.len()));
+            assert_eq!((part[0].complete, part[0].facts().unwrap().len(), part[0].keys.len()), (false, 0, some.len()));
         }
     }
 

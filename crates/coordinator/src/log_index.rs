@@ -44,8 +44,8 @@ impl LogIndexes {
         self.0.retain(|_, known| known.checkpoint >= checkpoint);
     }
 
-    /// All of them, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (RegionId, LogIndex)> + '_ {
-        self.0.iter().map(|(id, known)| (*id, *known))
+    /// Those of the regions from `first` on, in order.
+    pub(crate) fn iter_from(&self, first: RegionId) -> impl Iterator<Item = (RegionId, LogIndex)> + '_ {
+        self.0.range(first..).map(|(id, known)| (*id, *known))
     }
 }

@@ -15,7 +15,8 @@ use crate::tasks::Tasks;
 /// What was last read of a task.
 pub(crate) struct Cached {
     incarnation: Incarnation,
-    /// When the global checkpoint was last written: the advancer does so with every new edition of the cover.
+    /// When the global checkpoint was last written: the advancer does so with every complete edition of the cover, and
+    /// in between.
     modified: Revision,
     persisted: Arc<Persisted>,
     /// The global checkpoint, or the task's start ts before the first one.
@@ -70,26 +71,30 @@ impl Tasks {
         let global =
             record.as_ref().map(record::read_ts).transpose()?.map_or(task.start_ts, |ts| ts.max(task.start_ts));
         let modified = record.map_or(0, |kv| kv.mod_revision);
-        let cached = self.cached(task, modified);
-        let persisted = match cached {
+        let persisted = match self.cached(task, modified)? {
             Some(persisted) => persisted,
-            None => {
-                let persisted = Arc::new(cover::read(&self.store().list(&keys::covers(task))?.0)?);
-                let (incarnation, persisted) = (task.incarnation, persisted.clone());
-                let cached = Cached { incarnation, modified, persisted: persisted.clone(), global };
-                self.known.lock().insert(task.name.clone(), cached);
-                persisted
-            }
+            None => Arc::new(cover::read(&self.store().list(&keys::covers(task))?.0)?),
         };
+        let cached = Cached { incarnation: task.incarnation, modified, persisted: persisted.clone(), global };
+        self.known.lock().insert(task.name.clone(), cached);
         // The checkpoint of another life of the name may have been read: its keys go with it, so ask again who lives.
         self.check_alive(task)?;
         Ok((persisted, global))
     }
 
-    fn cached(&self, task: &Task, modified: Revision) -> Option<Arc<Persisted>> {
-        let known = self.known.lock();
-        let cached = known.get(&task.name)?;
-        ((cached.incarnation, cached.modified) == (task.incarnation, modified)).then(|| cached.persisted.clone())
+    /// What was read before, if it is still what counts: then the first key of its edition is still there.
+    fn cached(&self, task: &Task, modified: Revision) -> Result<Option<Arc<Persisted>>, CoordinatorError> {
+        let known = match self.known.lock().get(&task.name) {
+            Some(cached) if cached.incarnation == task.incarnation => (cached.modified, cached.persisted.clone()),
+            _ => return Ok(None),
+        };
+        let (read_at, persisted) = known;
+        if read_at == modified {
+            return Ok(Some(persisted));
+        }
+        let Some(first) = &persisted.first else { return Ok(None) };
+        let is_there = self.store().get(first)?.is_some();
+        Ok(is_there.then_some(persisted))
     }
 }
 

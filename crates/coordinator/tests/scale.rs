@@ -4,14 +4,17 @@
 
 mod cluster;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cluster::Gc;
+use logtide_coordinator::store::ManualClock;
 use logtide_coordinator::{
     Advancer, AdvancerConfig, DirectoryStore, MemoryStore, Store, TaskPublisher, TaskSpec, Tasks,
 };
 use logtide_model::{KeyRange, Publication, Publisher, RegionFact, Task, Ts, encode_raw_key};
+use rustix::time::{ClockId, clock_gettime};
 
 const STORES: u64 = 3;
 
@@ -66,6 +69,92 @@ fn run(store: Arc<dyn Store>, regions: usize, what: &str) {
     let bytes: usize = store.list(b"/logtide").unwrap().0.iter().map(|kv| kv.value.len()).sum();
     println!("{what}, {regions} regions: the cover takes {bytes} bytes");
     assert!(bytes < regions * 40, "{bytes} bytes");
+}
+
+/// Stores of the large cluster: each publishes once a flush interval, not all at once.
+const MANY_STORES: usize = 100;
+
+/// Chunks of about half a megabyte that a tick may write (`advancer/edition.rs`).
+const CHUNKS_A_TICK: usize = 4;
+
+/// Of this thread: what neighbours do counts less in it.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// Resident memory of this process in MiB.
+fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() / 1024
+}
+
+/// What a tick costs while one store after the other publishes, the regions of each spread over all: with a million of
+/// them if `LOGTIDE_TEST_LONG` is set.
+#[test]
+fn many_regions_are_advanced_in_small_steps() {
+    let regions = if std::env::var_os("LOGTIDE_TEST_LONG").is_some() { 1_000_000 } else { 200_000 };
+    let bound = |i: usize| match i {
+        0 => Vec::new(),
+        i if i == regions => Vec::new(),
+        i => encode_raw_key(format!("t\x00table/{:04}/r/{i:012}", i / 100).as_bytes()),
+    };
+    let fact = |i: usize, base: u64| RegionFact {
+        region_id: 1000 + 2 * i as u64,
+        version: 5,
+        range: KeyRange::new(bound(i), bound(i + 1)),
+        checkpoint: Ts::new(base),
+        index: 1_000_000 + i as u64 % 777,
+        term: 6,
+    };
+    // No lease expires by it, however slow the machine is.
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::with_clock(Arc::new(ManualClock::default())));
+    let tasks = Tasks::new(store.clone());
+    let (task, publisher) = (task(&tasks), TaskPublisher::new(store.clone()));
+    let boots: Vec<u64> = (0..MANY_STORES as u64).map(|id| tasks.boot_epoch(id).unwrap()).collect();
+    let publish = |store_id: usize, generation: u64| {
+        let base = 460_000_000_000_000_000 + (generation * 1000 + store_id as u64) * 262_144;
+        let facts = (0..regions).filter(|i| i % MANY_STORES == store_id).map(|i| fact(i, base)).collect();
+        let (task, incarnation, boot) = (task.name.clone(), task.incarnation, boots[store_id]);
+        let store_id = store_id as u64;
+        publisher.publish(&Publication { task, incarnation, store_id, boot, generation, facts }).unwrap();
+    };
+    (0..MANY_STORES).for_each(|store_id| publish(store_id, 1));
+    let before = resident();
+    let mut advancer = Advancer::new(store.clone(), Gc::default(), AdvancerConfig::new(0));
+    let begun = Instant::now();
+    advancer.tick(begun).unwrap();
+    println!("memory, {regions} regions: the first tick folds all of them in {:?}", begun.elapsed());
+    let (mut took, mut editions) = (Vec::new(), BTreeSet::new());
+    for tick in 0..40 {
+        publish(tick, 2);
+        let revision = store.list(b"/logtide").unwrap().1;
+        let begun = processor_time();
+        let report = advancer.tick(Instant::now()).unwrap();
+        took.push(processor_time().saturating_sub(begun));
+        assert!(report.tasks[0].error.is_none(), "{report:?}");
+        assert_eq!(report.tasks[0].facts, regions / MANY_STORES);
+        let records = store.list(b"/logtide").unwrap().0;
+        let written =
+            records.iter().filter(|kv| kv.mod_revision > revision && kv.key.windows(7).any(|w| w == b"/cover/"));
+        assert!(written.count() <= CHUNKS_A_TICK, "a tick writes some chunks and not the cover");
+        editions.extend(
+            records.iter().filter_map(|kv| {
+                kv.key.windows(7).position(|w| w == b"/cover/").map(|at| kv.key[at..at + 23].to_vec())
+            }),
+        );
+    }
+    assert!(editions.len() > 2, "editions are completed and followed by others");
+    took.sort();
+    let (median, worst) = (took[took.len() / 2], took[took.len() - 1]);
+    println!(
+        "memory, {regions} regions: a tick with {} facts takes {median:?}, at worst {worst:?} of a processor; \
+         the advancer holds {} MiB; {} editions",
+        regions / MANY_STORES,
+        resident().saturating_sub(before),
+        editions.len()
+    );
 }
 
 #[test]

@@ -96,6 +96,39 @@ proptest! {
     }
 
     #[test]
+    fn it_can_be_gone_through_from_any_key(facts in prop::collection::vec(fact(), 0..24), from in "[a-h]?") {
+        let cover: Cover = facts.into_iter().collect();
+        let rest = KeyRange::new(from.clone(), "");
+        let clipped = |(range, ts): (KeyRange, Ts)| Some((range.intersect(&rest)?, ts));
+        let expected: Vec<(KeyRange, Ts)> = cover.iter().filter_map(clipped).collect();
+        prop_assert_eq!(cover.iter_from(from.as_bytes()).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn the_first_part_that_is_no_further_is_found(
+        facts in prop::collection::vec(fact(), 0..24), asked in fact(),
+    ) {
+        let cover: Cover = facts.into_iter().collect();
+        let (range, limit) = asked;
+        prop_assume!(!range.is_empty());
+        let single = |key: u8| KeyRange::new(vec![key], vec![key, 0]);
+        let is_behind = |key: &&u8| cover.min_over(&[single(**key)], Ts::ZERO) <= limit;
+        match cover.first_up_to(&range, limit) {
+            None => prop_assert!(KEYS.iter().filter(|key| range.contains(&[**key])).find(is_behind).is_none()),
+            Some(found) => {
+                prop_assert!(range.covers(&found) && !found.is_empty());
+                let before = KeyRange { start: range.start.clone(), end: found.start.clone() };
+                let is_before = |key: &&u8| !found.start.is_empty() && before.contains(&[**key]);
+                prop_assert!(KEYS.iter().filter(is_before).find(is_behind).is_none(), "{found:?} is the first");
+                let inside = KEYS.iter().filter(|key| found.contains(&[**key]));
+                prop_assert!(inside.clone().all(|key| is_behind(&key)));
+                let next = found.end.first().filter(|_| found.end != range.end);
+                prop_assert!(next.is_none_or(|key| !is_behind(&key)), "{found:?} ends where more is known");
+            }
+        }
+    }
+
+    #[test]
     fn is_as_small_as_what_it_knows(facts in prop::collection::vec(fact(), 0..24), default in 0u64..12) {
         let mut cover: Cover = facts.iter().cloned().collect();
         let steps: Vec<Ts> = cover.iter().map(|(_, ts)| ts).collect();

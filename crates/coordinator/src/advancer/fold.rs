@@ -1,5 +1,6 @@
 //! Folding publications into the cover of one life of a task.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -7,27 +8,26 @@ use logtide_checkpoint::Cover;
 use logtide_model::planted::Bug;
 use logtide_model::{KeyRange, RegionId, StoreId, Task, Ts};
 
-use crate::cover::{self, Persisted};
+use crate::advancer::edition::Editions;
+use crate::cover;
 use crate::error::CoordinatorError;
 use crate::facts::{self, Waiting};
 use crate::keys;
 use crate::log_index::LogIndexes;
 use crate::record;
 use crate::status::Holder;
-use crate::store::{Condition, KeyValue, MAX_TXN_OPS, Txn};
+use crate::store::{Condition, Txn};
 use crate::tasks::{Tasks, alive, unchanged};
-
-/// How many keys one transaction deletes at most: it also has puts.
-const MAX_DELETES: usize = MAX_TXN_OPS / 2;
-/// The cover's last chunk, the checkpoint and the holder go into one transaction.
-const _: () = assert!(MAX_DELETES + 3 <= MAX_TXN_OPS);
 
 /// What an elected advancer knows of one life of a task. As long as it is elected, nobody else changes it.
 pub(crate) struct Memory {
     pub(crate) cover: Cover,
     indexes: LogIndexes,
-    edition: u64,
-    cover_keys: Vec<Bytes>,
+    editions: Editions,
+    /// The records of publications that are folded and still there: in no complete edition yet.
+    folded: BTreeSet<Bytes>,
+    /// The last complete publication of each store: boot epoch and generation.
+    newest: BTreeMap<StoreId, (u64, u64)>,
     pub(crate) holder: Option<Holder>,
     /// The checkpoint that this advancer has persisted last.
     persisted: Option<Ts>,
@@ -43,23 +43,27 @@ pub(crate) struct Folded {
     pub(crate) facts: usize,
 }
 
-/// What is to be written.
-struct Plan {
-    checkpoint: Ts,
-    holder: Option<Holder>,
-    folded: Vec<Bytes>,
-}
-
 impl Memory {
     /// Reads what is persisted.
     pub(crate) fn load(tasks: &Tasks, task: &Task) -> Result<Self, CoordinatorError> {
         let read = cover::read(&tasks.store().list(&keys::covers(task))?.0)?;
-        let Persisted { cover, indexes, edition, keys: cover_keys } = read;
-        let holder = tasks.holder(task)?;
-        Ok(Memory { cover, indexes, edition, cover_keys, holder, persisted: None, gc_held: None })
+        Ok(Memory {
+            editions: Editions::after(read.edition, read.keys),
+            cover: read.cover,
+            indexes: read.indexes,
+            folded: BTreeSet::new(),
+            newest: BTreeMap::new(),
+            holder: tasks.holder(task)?,
+            persisted: None,
+            gc_held: None,
+        })
     }
 
     /// Folds the publications that wait, moves the checkpoint and persists both.
+    ///
+    /// The checkpoint is persisted at once: what it rests on is in the store, as publications or in an edition of the
+    /// cover. The cover is written in editions, over as many ticks as they need; publications go when a complete
+    /// edition has them.
     pub(crate) fn fold(
         &mut self,
         tasks: &Tasks,
@@ -68,106 +72,89 @@ impl Memory {
         wall_ms: u64,
     ) -> Result<Folded, CoordinatorError> {
         let prefix = if Bug::OldLifeBelieved.is_planted() { keys::ours(&task.name) } else { keys::facts(task) };
-        let waiting = facts::read(&tasks.store().list(&prefix)?.0)?;
+        let mut records = tasks.store().list(&prefix)?.0;
+        records.retain(|kv| !self.folded.contains(&kv.key));
+        let waiting = facts::read(&records)?;
         let global = tasks.store().get(&keys::central_global(&task.name))?;
         let persisted = global.as_ref().map(record::read_ts).transpose()?;
         let before = persisted.unwrap_or(Ts::ZERO).max(task.start_ts);
-        if waiting.is_empty() && persisted.is_some() && persisted == self.persisted {
+        let is_settled = persisted.is_some() && persisted == self.persisted && !self.editions.is_due();
+        if waiting.is_empty() && is_settled {
             return Ok(Folded { before, checkpoint: before, publications: 0, facts: 0 });
         }
         let mut count = 0;
-        for fact in waiting.iter().flat_map(|w| &w.facts) {
-            self.cover.insert(&fact.range, fact.checkpoint);
-            self.indexes.add_fact(fact);
-            count += 1;
+        for publication in &waiting {
+            for fact in publication.facts()? {
+                self.cover.insert(&fact.range, fact.checkpoint);
+                self.indexes.add_fact(&fact);
+                count += 1;
+            }
         }
         let checkpoint = self.cover.min_over(&task.ranges, before);
-        let holder = self.holder_at(task, checkpoint, &waiting, wall_ms);
+        let holder = self.holder_at(task, checkpoint, &waiting, wall_ms)?;
         let publications = waiting.iter().filter(|w| w.complete).count();
-        let plan = Plan { checkpoint, holder, folded: spent(waiting) };
-        if !plan.folded.is_empty() || persisted != Some(checkpoint) || plan.holder != self.holder {
-            self.cover.prune(checkpoint);
-            self.indexes.prune(checkpoint);
-            self.persist(tasks, task, office, global.as_ref(), plan)?;
+        self.note_spent(waiting);
+        let mut txn = Txn::new();
+        if persisted != Some(checkpoint) || holder != self.holder || self.editions.is_due() {
+            let key = keys::central_global(&task.name);
+            txn = txn.when(unchanged(&key, global.as_ref())).put(key, record::write_ts(checkpoint));
         }
-        self.persisted = Some(checkpoint);
+        if let Some(holder) = holder.as_ref().filter(|_| holder != self.holder) {
+            txn = txn.put(keys::holder(task), holder.to_json()?);
+        }
+        self.persist(task, checkpoint, txn, &|txn| conditional(tasks, task, office, txn))?;
+        (self.holder, self.persisted) = (holder, Some(checkpoint));
         Ok(Folded { before, checkpoint, publications, facts: count })
     }
 
     /// The first range that is no further than the checkpoint.
-    fn holder_at(&self, task: &Task, checkpoint: Ts, waiting: &[Waiting], wall_ms: u64) -> Option<Holder> {
-        let range = self.first_at(&task.ranges, checkpoint)?;
-        let region = author(waiting, &range);
-        match &self.holder {
+    fn holder_at(
+        &self,
+        task: &Task,
+        checkpoint: Ts,
+        waiting: &[Waiting],
+        wall_ms: u64,
+    ) -> Result<Option<Holder>, CoordinatorError> {
+        let first = task.ranges.iter().find_map(|range| self.cover.first_up_to(range, checkpoint));
+        let Some(range) = first else { return Ok(None) };
+        let region = author(waiting, &range)?;
+        Ok(Some(match &self.holder {
             Some(known) if known.range.start == range.start => {
-                Some(Holder { range, region: region.or(known.region), since_ms: known.since_ms })
+                Holder { range, region: region.or(known.region), since_ms: known.since_ms }
             }
-            _ => Some(Holder { range, region, since_ms: wall_ms }),
+            _ => Holder { range, region, since_ms: wall_ms },
+        }))
+    }
+
+    /// Publications that are folded, and those that never will be complete, as their store has published something
+    /// later: they go with the next edition.
+    fn note_spent(&mut self, waiting: Vec<Waiting>) {
+        for w in waiting.iter().filter(|w| w.complete) {
+            let newest = self.newest.entry(w.store_id).or_default();
+            *newest = w.order.max(*newest);
+        }
+        let later = |w: &Waiting| self.newest.get(&w.store_id).is_some_and(|newest| *newest > w.order);
+        for w in waiting.iter().filter(|w| w.complete || later(w)) {
+            self.folded.extend(w.keys.iter().cloned());
+            self.editions.spend(w.keys.iter().cloned());
         }
     }
 
-    fn first_at(&self, ranges: &[KeyRange], checkpoint: Ts) -> Option<KeyRange> {
-        let ahead: Vec<(KeyRange, Ts)> = self.cover.iter().filter(|(_, ts)| *ts > checkpoint).collect();
-        for range in ranges {
-            let first = ahead.partition_point(|(r, _)| !r.end.is_empty() && r.end <= range.start);
-            let mut at = range.start.clone();
-            let mut inside = ahead[first..].iter().map(|(r, _)| r);
-            loop {
-                match inside.next() {
-                    // Covered from here on: go to where that ends.
-                    Some(r) if r.start <= at => {
-                        if r.end.is_empty() || (!range.end.is_empty() && r.end >= range.end) {
-                            break;
-                        }
-                        at = r.end.clone();
-                    }
-                    next => {
-                        let gap = KeyRange { start: at, end: next.map_or_else(Bytes::new, |r| r.start.clone()) };
-                        return gap.intersect(range);
-                    }
-                }
-            }
-        }
-        None
-    }
-
-    /// Writes the cover, the checkpoint and the holder; then what was folded is deleted.
-    ///
-    /// The last chunk of the new edition comes with all the rest in one transaction: before it, the old edition counts
-    /// and everything folded is still there.
+    /// Writes on at the edition, and makes `txn` with its end; or `txn` alone if the edition is not at its end.
     fn persist(
         &mut self,
-        tasks: &Tasks,
         task: &Task,
-        office: &Condition,
-        global: Option<&KeyValue>,
-        plan: Plan,
+        checkpoint: Ts,
+        txn: Txn,
+        commit: &dyn Fn(Txn) -> Result<(), CoordinatorError>,
     ) -> Result<(), CoordinatorError> {
-        let commit = |txn: Txn| conditional(tasks, task, office, txn);
-        let edition = self.edition + 1;
-        let chunks = cover::encode(&self.cover, &self.indexes);
-        let new_keys: Vec<Bytes> = (0..chunks.len()).map(|i| keys::cover(task, edition, i)).collect();
-        let mut writes = new_keys.iter().cloned().zip(chunks);
-        let last = writes.next_back();
-        for (key, chunk) in writes {
-            commit(Txn::new().put(key, chunk))?;
+        if self.editions.begin() {
+            self.cover.prune(checkpoint);
+            self.indexes.prune(checkpoint);
         }
-        let global_key = keys::central_global(&task.name);
-        let mut txn = Txn::new().when(unchanged(&global_key, global));
-        txn = txn.put(global_key, record::write_ts(plan.checkpoint));
-        if let Some((key, chunk)) = last {
-            txn = txn.put(key, chunk);
-        }
-        if let Some(holder) = plan.holder.as_ref().filter(|_| plan.holder != self.holder) {
-            txn = txn.put(keys::holder(task), holder.to_json()?);
-        }
-        // The old edition goes first: that is what keeps the next reader from reading both.
-        let mut spent = std::mem::take(&mut self.cover_keys).into_iter().chain(plan.folded);
-        commit(spent.by_ref().take(MAX_DELETES).fold(txn, Txn::delete))?;
-        (self.edition, self.cover_keys, self.holder) = (edition, new_keys, plan.holder);
-        let spent: Vec<Bytes> = spent.collect();
-        for keys in spent.chunks(MAX_DELETES) {
-            commit(keys.iter().cloned().fold(Txn::new(), Txn::delete))?;
+        let gone = self.editions.write(task, &self.cover, &self.indexes, txn, commit)?;
+        for key in gone {
+            self.folded.remove(&key);
         }
         Ok(())
     }
@@ -182,16 +169,15 @@ fn conditional(tasks: &Tasks, task: &Task, office: &Condition, txn: Txn) -> Resu
     Err(CoordinatorError::Changed(format!("the advancer's office or the task {}", task.name)))
 }
 
-/// The keys of publications that are folded, and of those that never will be complete: their store has published
-/// something later.
-fn spent(waiting: Vec<Waiting>) -> Vec<Bytes> {
-    let later = |w: &Waiting| waiting.iter().any(|v| v.complete && v.store_id == w.store_id && v.order > w.order);
-    waiting.iter().filter(|w| w.complete || later(w)).flat_map(|w| w.keys.clone()).collect()
-}
-
 /// Who stated the most about the beginning of a range.
-fn author(waiting: &[Waiting], range: &KeyRange) -> Option<(RegionId, StoreId)> {
-    let facts = waiting.iter().flat_map(|w| w.facts.iter().map(move |fact| (fact, w.store_id)));
-    let (fact, store_id) = facts.filter(|(f, _)| f.range.contains(&range.start)).max_by_key(|(f, _)| f.checkpoint)?;
-    Some((fact.region_id, store_id))
+fn author(waiting: &[Waiting], range: &KeyRange) -> Result<Option<(RegionId, StoreId)>, CoordinatorError> {
+    let mut most: Option<(Ts, (RegionId, StoreId))> = None;
+    for publication in waiting {
+        for fact in publication.facts()?.iter().filter(|fact| fact.range.contains(&range.start)) {
+            if most.is_none_or(|(ts, _)| ts <= fact.checkpoint) {
+                most = Some((fact.checkpoint, (fact.region_id, publication.store_id)));
+            }
+        }
+    }
+    Ok(most.map(|(_, who)| who))
 }
