@@ -4,10 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt;
-use logtide_format::{
-    CHECKPOINT_PREFIX, HEAD_PREFIX, MARKS_PREFIX, METADATA_PREFIX, MetaName, decode_metadata, marks_path,
-};
+use logtide_format::{CHECKPOINT_PREFIX, HEAD_PREFIX, MARKS_PREFIX, METADATA_PREFIX, MetaName, decode_metadata};
 use logtide_model::Ts;
+use logtide_restore::{MIN_MEMORY, RestoreError, SweepOptions, sweep};
 use logtide_storage::{BACKUPMETA_OBJECT, IDENTITY_OBJECT, LOCK_FAMILIES, LOCK_OBJECT, OWN_PREFIX, Storage};
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -19,32 +18,56 @@ use crate::violation::Violation;
 #[derive(Default)]
 struct Referred {
     data: BTreeSet<String>,
-    /// Where marks of their generations would be.
-    marks: BTreeSet<String>,
 }
 
 impl World {
     /// Every object is accounted for, and none is missing that metadata refers to.
     pub(crate) fn account_for_objects(&mut self) -> Result<(), Violation> {
         let Some(storage) = self.task.calm() else { return Ok(()) };
-        let names = self.auditor.block_on(names(&storage))?;
+        let orphans = self.orphans(&storage)?;
+        self.counts.orphans = orphans.len() as u64;
+        if !orphans.is_empty() {
+            self.sweep(&storage)?;
+        }
+        self.flush_ts_rises()
+    }
+
+    /// What nothing refers to is removed by a sweep, or kept for a reason that it gives; and the backup is what it was.
+    fn sweep(&mut self, storage: &Storage) -> Result<(), Violation> {
+        let mut options = SweepOptions::at(u64::MAX);
+        (options.delete, options.min_age_ms, options.memory) = (true, 0, 2 * MIN_MEMORY);
+        let kept = match self.auditor.block_on(sweep(storage, &options)) {
+            Ok(report) => report.kept.iter().map(|row| row.objects).sum::<u64>(),
+            // Somebody merges right now.
+            Err(RestoreError::Locked { .. }) => return Ok(()),
+            Err(error) => return Err(Violation::Restore(format!("a sweep failed: {error}"))),
+        };
+        let left = self.orphans(storage)?;
+        if left.len() as u64 > kept {
+            return Err(Violation::Restore(format!("a sweep keeps {kept} objects, and these are left: {left:?}")));
+        }
+        self.compare(u32::MAX)
+    }
+
+    /// Objects that nothing refers to.
+    fn orphans(&mut self, storage: &Storage) -> Result<Vec<String>, Violation> {
+        let names = self.auditor.block_on(names(storage))?;
         let mut referred = Referred::default();
         for name in names.iter().filter(|name| name.starts_with(METADATA_PREFIX)) {
-            self.auditor.block_on(referred.read(&storage, name))?;
+            self.auditor.block_on(referred.read(storage, name))?;
         }
         if let Some(lost) = referred.data.iter().find(|name| !names.contains(*name)) {
             return Err(Violation::Restore(format!("metadata refers to {lost}, which is not there")));
         }
-        self.flush_ts_rises()?;
-        self.counts.orphans = 0;
+        let mut orphans = Vec::new();
         for name in &names {
             match referred.knows(name) {
                 Some(true) => {}
-                Some(false) => self.counts.orphans += 1,
+                Some(false) => orphans.push(name.clone()),
                 None => return Err(Violation::Restore(format!("nobody knows what {name} is"))),
             }
         }
-        Ok(())
+        Ok(orphans)
     }
 }
 
@@ -76,21 +99,16 @@ impl Referred {
         let unreadable = |e: logtide_format::FormatError| Violation::Restore(e.to_string());
         let metadata = decode_metadata(name, &bytes).map_err(unreadable)?;
         self.data.extend(metadata.file_groups.into_iter().map(|group| group.path));
-        let MetaName { store_id, tag, .. } = MetaName::parse(name).map_err(unreadable)?;
-        self.marks.extend(tag.map(|tag| marks_path(store_id, tag)));
         Ok(())
     }
 
-    /// True for an object that has its place, false for one that nothing refers to; `None` for a stranger.
+    /// True for an object that has its place (marks have it without metadata, too: a generation may have nothing else), false for one that nothing refers to; `None` for a stranger.
     fn knows(&self, name: &str) -> Option<bool> {
         let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
         if [IDENTITY_OBJECT, BACKUPMETA_OBJECT, LOCK_OBJECT].contains(&name)
-            || begins(&[CHECKPOINT_PREFIX, HEAD_PREFIX, METADATA_PREFIX])
+            || begins(&[CHECKPOINT_PREFIX, HEAD_PREFIX, METADATA_PREFIX, MARKS_PREFIX])
         {
             return Some(true);
-        }
-        if name.starts_with(MARKS_PREFIX) {
-            return Some(self.marks.contains(name));
         }
         // A probe, or the lock of a merge, that did not come to its end.
         let is_lock = LOCK_FAMILIES.iter().any(|(_, lock, _)| name.starts_with(lock));
