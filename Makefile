@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/logtide/target
 CARGO ?= cargo
 BIN = $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build demo demo-quick demo-s3 test fmt lint unit docs bench bench-scan bench-flush test-storages test-kms fuzz build-sim sim sim-planted
+.PHONY: help setup build demo demo-quick demo-s3 test fmt lint unit docs bench bench-scan bench-flush test-storages test-kms fuzz build-sim sim sim-planted test-power-cut
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -54,6 +54,12 @@ sim: build-sim ## SEEDS simulated schedules from SEED_BASE on; a violation is sh
 
 sim-planted: build-sim ## plants known bugs; fails if one survives 1,000 seeds
 	$(BIN)/logtide-sim --seeds 1000 --planted
+
+CUTS ?= 20
+test-power-cut: build-sim ## CUTS real power cuts under load on ext4 and xfs (root, loop devices); then with syncs left out, which must be found
+	$(BIN)/power-cut --runs $(CUTS)
+	$(BIN)/power-cut --runs 6 --break metadata
+	$(BIN)/power-cut --runs 30 --break directory
 
 DURATION ?= 60
 fuzz: ## libFuzzer over every decoder, DURATION seconds each, on stable Rust (TARGETS='records task': only those)
