@@ -17,11 +17,13 @@ struct State {
     epoch: Option<u64>,
     /// Tasks that have begun in it.
     lives: Vec<(TaskName, Incarnation)>,
+    /// The epoch in which another process of the store took over.
+    superseded: Option<u64>,
 }
 
 impl State {
     fn give_up(&mut self) {
-        *self = State::default();
+        *self = State { superseded: self.superseded, ..State::default() };
     }
 }
 
@@ -44,6 +46,16 @@ impl Boot {
     /// The epoch, if one was taken.
     pub(crate) fn held(&self) -> Option<u64> {
         self.0.lock().epoch
+    }
+
+    /// Another process of the store has taken over from that epoch. This one is not to take it back, whatever task begins.
+    pub(crate) fn yield_from(&self, epoch: u64) {
+        self.0.lock().superseded = Some(epoch);
+    }
+
+    /// The epoch from which another process has taken over.
+    pub(crate) fn superseded(&self) -> Option<u64> {
+        self.0.lock().superseded
     }
 
     /// Gives an epoch up after a lost generation: the next one is new. Another task may have done so already.

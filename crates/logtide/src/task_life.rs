@@ -167,6 +167,9 @@ impl TaskLife {
     /// The order binds: the keys are there before the shards know the task; the shards know the task before its regions are
     /// observed, and forget it after.
     fn begin(&mut self, mut opened: Opened, now: Instant) {
+        if let Some(boot) = self.node.boot.superseded() {
+            return self.yield_to_newer_process(boot);
+        }
         let boot = match self.node.boot.epoch(&self.node.tasks, self.node.host.store_id(), &self.task) {
             Ok(boot) => boot,
             Err(error) => return self.back_off(&NotReady::of(&error), now),
@@ -234,6 +237,7 @@ impl TaskLife {
     /// Another process runs as this store (I9). Taking the epoch back would only make it do the same.
     fn yield_to_newer_process(&mut self, boot: u64) {
         self.state = State::Yielding;
+        self.node.boot.yield_from(boot);
         let store_id = self.node.host.store_id();
         let message = format!(
             "another process runs as store {store_id} since boot epoch {boot}; this one backs up nothing more: \

@@ -14,7 +14,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use held::Held;
-use logtide_coordinator::{Pause, TaskState};
+use logtide::Executor;
+use logtide_coordinator::{Pause, TaskState, Tasks};
 use logtide_model::Ts;
 use prometheus::Registry;
 use world::{PATIENCE, World, pair};
@@ -130,8 +131,23 @@ fn a_second_process_of_the_same_store_takes_over_and_the_first_keeps_still() {
     });
     // Whatever the zombie still holds, it cannot publish it.
     assert!(zombie.flush_now(&task.name, PATIENCE).is_err());
+    // Nor does it come back when the task is paused and goes on: each process begins it anew.
+    let life = |tasks: &Tasks| tasks.status(&task.name).unwrap().stores.get(&1).map(|store| store.boot);
+    let before = life(&world.tasks());
+    world.tasks().set_pause(&task, &Pause::default()).unwrap();
+    let ended =
+        |process: &Executor| process.flush_now(&task.name, PATIENCE).is_err_and(|error| error.contains("does not run"));
+    world.wait("the pause", |_| ended(&zombie) && ended(&successor));
+    world.tasks().clear_pause(&task).unwrap();
     let committed = world.put("key", "2");
     world.wait_for_checkpoint(&task, committed);
+    world.wait("the next life", |tasks| life(tasks) > before);
+    let boot = life(&world.tasks());
+    world.wait("the zombie's second life", |_| {
+        zombie.flush_now(&task.name, PATIENCE).is_err_and(|error| error.contains("has not begun"))
+    });
+    world.wait_for_checkpoint(&task, world.put("other", "3"));
+    assert_eq!(life(&world.tasks()), boot, "the successor was superseded by the zombie");
     zombie.shutdown();
     successor.shutdown();
     assert_eq!(world.restored(&storage, Some(committed)), [pair("key", "2")]);
