@@ -92,6 +92,11 @@ impl Peer {
         if entries.iter().any(|entry| entry.entry_type != EntryType::EntryNormal as i32) {
             return Err("its members are changing");
         }
+        // Whoever lacks them could get them from nobody, and no snapshot either while the merge is prepared.
+        let truncates = |entry: &Entry| Command::parse(entry.data.clone()).ok().and_then(|command| command.truncates());
+        if entries.iter().filter_map(truncates).any(|to| to.index > everywhere) {
+            return Err("its log is being truncated");
+        }
         let entries: Vec<_> = entries.iter().map(CarriedEntry::of).collect();
         let small = entries.iter().map(CarriedEntry::bytes).sum::<usize>() <= CARRIED_BYTES;
         if small { Ok(entries) } else { Err("one of its peers is too far behind") }

@@ -24,7 +24,7 @@ pub(crate) const MEMORY: usize = 256 << 10;
 pub(crate) const LITTLE_MEMORY: usize = 1500;
 
 /// See [`SimNode::slack`].
-const SPOOL_SLACK: usize = (1 << 20) + (512 << 10) + (96 << 10);
+const SPOOL_SLACK: usize = (1 << 20) + (512 << 10) + (160 << 10);
 const UPLOAD_SLACK: usize = (64 << 10) + 4 * (16 << 10);
 
 /// See the module.
@@ -72,7 +72,7 @@ impl SimNode {
             // Accounts of locks take pieces of 64 KiB, one for each shard at least.
             "locks" => (64 << 10) * self.stepped.shards(),
             // Each shard has a compressor, a buffer in front of its file, a slab for the tails of segments, and works on a
-            // block; what is known of blocks on the disk is small.
+            // block. What is known of blocks on the disk is small, but some quotas here are smaller.
             "spool" => SPOOL_SLACK * self.stepped.shards(),
             // A data object that is alone, and the metadata of generations in flight.
             "upload" => UPLOAD_SLACK,
