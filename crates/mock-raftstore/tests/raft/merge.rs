@@ -116,6 +116,30 @@ fn a_store_that_was_away_catches_up_over_the_merge() {
     }
 }
 
+/// The entries that a store lacks are gone when the merge is prepared, and then nobody sends it a snapshot of the source: if
+/// it leads the target, nobody would ever commit the merge.
+#[test]
+fn no_merge_is_prepared_while_entries_that_a_peer_lacks_are_being_truncated() {
+    let (cluster, recorders) = start(&["m"]);
+    let (left, right) = two(&cluster);
+    lead(&cluster, &right, 3);
+    cut_off(&cluster, 3);
+    for raw in ["a1", "a2"] {
+        write(&cluster, raw).unwrap();
+    }
+    let truncation = cluster.submit_truncate_log(left.id, 0).unwrap();
+    let merge = cluster.submit_merge(left.id, right.id).unwrap();
+    cluster.steps().unwrap().settle();
+    truncation.take().unwrap().unwrap();
+    let refused = merge.take().unwrap();
+    assert!(matches!(&refused, Err(RegionError::Busy(why)) if why.contains("being truncated")), "{refused:?}");
+    cluster.heal();
+    tick(&cluster, 60);
+    let merged = cluster.merge_regions(left.id, right.id).unwrap();
+    assert_alike(&cluster, &merged, &["a1", "a2"]);
+    recorders.iter().for_each(Recorder::assert_clean);
+}
+
 /// While a merge is prepared the source speaks for nobody: neither writes nor reads nor confirmations.
 #[test]
 fn a_region_that_is_about_to_be_merged_confirms_nothing() {
