@@ -26,8 +26,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[test]
 fn what_was_written_before_and_during_comes_back_and_shutdown_flushes() {
     let world = World::new();
-    let storage = world.dir.path().join("storage");
-    std::fs::create_dir(&storage).unwrap();
+    let storage = world.storage();
     let long = "long ".repeat(100);
     world.put("a", "before the backup");
     world.put("c", &long);
@@ -118,8 +117,7 @@ fn a_storage_that_is_away_degrades_the_task_until_it_is_back() {
 #[test]
 fn a_second_process_of_the_same_store_takes_over_and_the_first_keeps_still() {
     let world = World::new();
-    let storage = world.dir.path().join("storage");
-    std::fs::create_dir(&storage).unwrap();
+    let storage = world.storage();
     let zombie = world.start(&world.registry, "spool-1");
     let task = world.begin_task(&storage);
     world.wait_for_checkpoint(&task, world.put("key", "1"));
@@ -181,8 +179,7 @@ fn a_task_that_is_stopped_and_begun_anew_starts_from_nothing() {
 #[test]
 fn a_checkpoint_object_that_cannot_be_put_holds_nothing_up() {
     let world = World::new();
-    let storage = world.dir.path().join("storage");
-    std::fs::create_dir(&storage).unwrap();
+    let storage = world.storage();
     let url = format!("local://{}", storage.display());
     let held = Held::new(&url, Some("v1/global_checkpoint/"));
     let opened = held.clone();
@@ -215,8 +212,7 @@ fn a_checkpoint_object_that_cannot_be_put_holds_nothing_up() {
 #[test]
 fn a_flush_that_is_asked_for_waits_for_the_one_under_way() {
     let world = World::new();
-    let storage = world.dir.path().join("storage");
-    std::fs::create_dir(&storage).unwrap();
+    let storage = world.storage();
     let url = format!("local://{}", storage.display());
     let held = Held::new(&url, None);
     let opened = held.clone();
@@ -252,8 +248,7 @@ fn a_flush_that_is_asked_for_waits_for_the_one_under_way() {
 #[test]
 fn a_pause_flushes_what_was_observed_and_what_came_meanwhile_is_caught_up() {
     let world = World::new();
-    let storage = world.dir.path().join("storage");
-    std::fs::create_dir(&storage).unwrap();
+    let storage = world.storage();
     let backup = world.start_with(&world.registry, "spool", HOUR, |builder| builder);
     let task = world.begin_task(&storage);
     world.wait("the observation of all regions", |_| {

@@ -18,8 +18,7 @@ fn holds(dir: &Path, text: &[u8]) -> bool {
 #[test]
 fn an_encrypted_task_stores_no_plaintext_and_is_restored_with_its_key_alone() {
     let world = World::new();
-    let storage = world.dir.path().join("storage");
-    std::fs::create_dir(&storage).unwrap();
+    let storage = world.storage();
     let key = SecretKey::new([0x6b; 16]);
     world.put("before", "plaintext-of-the-scan");
     let backup = world.start(&world.registry, "spool");

@@ -22,8 +22,7 @@ fn status(tasks: &Tasks, task: &Task) -> StoreStatus {
 #[test]
 fn an_interval_and_targets_that_change_count_at_once() {
     let world = World::new();
-    let storage = world.dir.path().join("storage");
-    std::fs::create_dir(&storage).unwrap();
+    let storage = world.storage();
     let backup = world.start_with(&world.registry, "spool", HOUR, |builder| builder);
     let task = world.begin_task(&storage);
     let bound_by = |tasks: &Tasks| status(tasks, &task).flush_bound_by;
@@ -132,8 +131,7 @@ impl Drop for Opens {
 #[test]
 fn more_scans_run_when_more_may() {
     let world = World::new();
-    let storage = world.dir.path().join("storage");
-    std::fs::create_dir(&storage).unwrap();
+    let storage = world.storage();
     let host = Arc::new(Slow { host: world.cluster.host(1), waiting: AtomicUsize::new(0), free: Default::default() });
     let config = Config {
         temp_path: world.dir.path().join("spool"),
@@ -164,8 +162,7 @@ fn more_scans_run_when_more_may() {
 #[test]
 fn a_flush_asked_for_through_the_coordinator_is_answered_when_it_is_published() {
     let world = World::new();
-    let storage = world.dir.path().join("storage");
-    std::fs::create_dir(&storage).unwrap();
+    let storage = world.storage();
     let url = format!("local://{}", storage.display());
     let held = Held::new(&url, None);
     let opened = held.clone();

@@ -1,6 +1,6 @@
 //! A store in memory, with log backup linked in.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,13 @@ impl World {
         let world = World { dir: tempfile::tempdir().unwrap(), cluster: cluster.unwrap(), registry: Registry::new() };
         assert!(world.cluster.wait_ready(PATIENCE));
         world
+    }
+
+    /// The directory of a storage, empty.
+    pub(crate) fn storage(&self) -> PathBuf {
+        let storage = self.dir.path().join("storage");
+        std::fs::create_dir(&storage).unwrap();
+        storage
     }
 
     /// Starts the store's log backup.
