@@ -9,7 +9,8 @@ use object_store::ObjectStore;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::in_flight::{Closed, Core};
+use crate::in_flight::Core;
+use crate::state::Closed;
 use crate::{FlushConfig, FlushError, FlushEvent, Flushed, Merging, SealedGeneration};
 
 /// Flushes the generations of one task in one boot of a store. Dropping it stops it.
@@ -49,6 +50,7 @@ impl Flusher {
     ) -> Self {
         let core = Arc::new(Core::new(runtime, store, publisher, config, Box::new(events)));
         core.runtime.spawn(core.clone().commit_in_order());
+        core.runtime.spawn(core.clone().publish_in_order());
         Flusher { core }
     }
 

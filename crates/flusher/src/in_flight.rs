@@ -1,25 +1,24 @@
-//! What submissions, uploads and the committer share: the state of all generations, and how one ends.
+//! What submissions, uploads, the committer and the publisher share, and how a generation ends.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use futures::StreamExt;
-use logtide_checkpoint::{Generations, Uploading};
 use logtide_format::Previous;
-use logtide_model::{Incarnation, Permit, Publication, Publisher, StoreId, TaskName};
+use logtide_model::Publisher;
 use logtide_temp_file::SealedSpool;
 use object_store::ObjectStore;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinError;
 
-use crate::plan::{ObjectPlan, Plan, as_previous};
+use crate::plan::{ObjectPlan, Plan};
 use crate::retry::Lost;
+use crate::state::{Accepted, Closed, Discarded, Job, State, poisoned_error};
 use crate::upload::{Stop, Upload, Uploader};
-use crate::{FlushConfig, FlushError, FlushEvent, Flushed, ObjectKind, SealedGeneration, StageTimes};
+use crate::{FlushConfig, FlushEvent, Flushed, ObjectKind, SealedGeneration, StageTimes};
 
-/// What a flusher, its uploads and its committer share.
+/// What a flusher, its uploads, its committer and its publisher share.
 pub(crate) struct Core {
     pub(crate) runtime: Handle,
     pub(crate) uploader: Uploader,
@@ -28,88 +27,14 @@ pub(crate) struct Core {
     /// Generations from here on are not wanted any more.
     horizon: watch::Sender<u64>,
     /// Tells the committer that something was uploaded.
-    pub(crate) turn: Notify,
+    pub(crate) uploaded: Notify,
+    /// Tells the publisher that something was committed.
+    pub(crate) committed: Notify,
     /// Tells who drains that something ended.
     ended: Notify,
     state: Mutex<State>,
     /// What can be merged.
     pub(crate) merging: crate::merge::Shared,
-}
-
-#[derive(Default)]
-pub(crate) struct State {
-    pub(crate) generations: Generations<Job>,
-    source: Option<Source>,
-    pub(crate) replies: BTreeMap<u64, oneshot::Sender<Result<Flushed, FlushError>>>,
-    pub(crate) published: u64,
-    pub(crate) lost: Option<(u64, String)>,
-    closed: Option<Closed>,
-    pub(crate) cut_off: bool,
-    /// The last submitted generation that has a metadata object.
-    previous: Option<Previous>,
-}
-
-/// The right to upload a generation, and what its metadata object says of the one before.
-pub(crate) struct Accepted {
-    uploading: Uploading,
-    previous: Option<Previous>,
-}
-
-#[derive(Clone, Copy)]
-pub(crate) enum Closed {
-    Stopped,
-    TaskGone,
-    Superseded,
-}
-
-/// Where all generations of a flusher come from.
-#[derive(Clone, PartialEq)]
-struct Source {
-    task: TaskName,
-    incarnation: Incarnation,
-    store_id: StoreId,
-    boot: u64,
-}
-
-/// The generation was poisoned, or the flusher stopped; whoever waits was told.
-#[derive(Debug)]
-pub(crate) struct Discarded;
-
-/// An uploaded generation.
-pub(crate) struct Job {
-    pub(crate) plan: Plan,
-    pub(crate) publication: Arc<Publication>,
-    pub(crate) spools: Arc<Vec<SealedSpool>>,
-    pub(crate) took: StageTimes,
-    pub(crate) submitted: Instant,
-    pub(crate) uploaded: Instant,
-    /// The objects that commit it, which are in memory from the plan to the commit.
-    pub(crate) _metadata: Permit,
-}
-
-impl State {
-    pub(crate) fn accept(&mut self, generation: &SealedGeneration) -> Result<Accepted, FlushError> {
-        let source = Source {
-            task: generation.task.name.clone(),
-            incarnation: generation.task.incarnation,
-            store_id: generation.store_id,
-            boot: generation.boot,
-        };
-        if let Some(closed) = self.closed {
-            return Err(closed.error(&source, generation.generation));
-        }
-        if let Some((poisoned, cause)) = &self.lost {
-            return Err(poisoned_error(&source.task, generation.generation, *poisoned, cause));
-        }
-        if *self.source.get_or_insert_with(|| source.clone()) != source {
-            let reason = "it comes from another task, store or boot than those before".to_owned();
-            return Err(FlushError::Refused { generation: generation.generation, reason });
-        }
-        let uploading = self.generations.sealed(generation.generation).map_err(FlushError::refused)?;
-        let previous = self.previous;
-        self.previous = as_previous(generation).or(previous);
-        Ok(Accepted { uploading, previous })
-    }
 }
 
 impl Core {
@@ -126,7 +51,8 @@ impl Core {
             publisher,
             events,
             horizon: watch::Sender::new(u64::MAX),
-            turn: Notify::new(),
+            uploaded: Notify::new(),
+            committed: Notify::new(),
             ended: Notify::new(),
             state: Mutex::default(),
             merging: Mutex::default(),
@@ -148,7 +74,7 @@ impl Core {
         // If it is discarded, whoever stopped or poisoned it told those who wait.
         let Ok(job) = self.upload_data(generation, previous).await else { return };
         let left = self.lock().generations.uploaded(uploading, job);
-        self.turn.notify_one();
+        self.uploaded.notify_one();
         left.unwrap_or_else(|job| self.free(job));
     }
 
@@ -301,18 +227,4 @@ impl Core {
     pub(crate) fn tell(&self, event: FlushEvent) {
         (self.events)(event);
     }
-}
-
-impl Closed {
-    fn error(self, source: &Source, generation: u64) -> FlushError {
-        match self {
-            Closed::Stopped => FlushError::Stopped { generation },
-            Closed::TaskGone => FlushError::TaskGone(source.task.clone()),
-            Closed::Superseded => FlushError::Superseded { store_id: source.store_id, boot: source.boot },
-        }
-    }
-}
-
-fn poisoned_error(task: &TaskName, generation: u64, poisoned: u64, cause: &str) -> FlushError {
-    FlushError::Poisoned { task: task.clone(), generation, poisoned, cause: cause.to_owned() }
 }

@@ -10,10 +10,12 @@
 //!    follow from (store, boot, generation, index), all bytes from the spool: whatever is repeated later is the same name
 //!    with the same bytes (I5).
 //! 2. **Upload** the data objects, several at once, several generations at once, within [`FlushConfig::upload_memory`].
-//! 3. **Commit**: the marks of what no record can tell, if there are some, then the metadata object, strictly in the order of generations, and the *head* that names it as the newest of
-//!    the boot: with the predecessor that each name tells, a reader can see that no metadata object is gone. The head is
-//!    the one object that is overwritten; whichever of its puts comes last, it names an object that was durable.
-//! 4. **Publish** the facts, strictly after the commit of this generation and of all earlier ones (I1).
+//! 3. **Commit**: the marks of what no record can tell, if there are some, then the metadata object, strictly in the order
+//!    of generations.
+//! 4. **Publish**, strictly after the commit of this generation and of all earlier ones (I1): first the *head*, which names
+//!    the newest metadata object of the boot: with the predecessor that each name tells, a reader can see that none is
+//!    gone. The head is the one object that is overwritten; whichever of its puts comes last, it names an object that was
+//!    durable. Then the facts. The next generation is committed meanwhile.
 //! 5. **Free** the spool.
 //!
 //! A generation without any block writes no object, but for its marks: an idle store must not fill the storage with empty metadata, and there
@@ -43,8 +45,10 @@ mod merge;
 mod pace;
 mod pieces;
 mod plan;
+mod publish;
 mod retry;
 mod setback;
+mod state;
 mod upload;
 
 pub use blocking::Blocking;

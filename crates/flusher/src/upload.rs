@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::future::OptionFuture;
+use futures::{StreamExt, stream};
 use logtide_model::MemoryBudget;
 use logtide_temp_file::SealedSpool;
 use object_store::path::Path;
@@ -49,6 +51,15 @@ impl Stop {
         let mut horizon = self.horizon.clone();
         // The sender is gone only with the flusher, which is a stop too.
         let _ = horizon.wait_for(|h| *h <= self.generation).await;
+    }
+
+    /// Awaits something, unless it is not wanted any more.
+    async fn unless_stopped<T>(&self, wanted: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            () = self.stopped() => Err(Failure::Stopped),
+            done = wanted => done,
+        }
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
@@ -172,8 +183,8 @@ impl Uploader {
     async fn whole(&self, upload: &Upload<'_>) -> Result<(PutPayload, Option<Room>), Failure> {
         match parts(upload.object, upload.object.bytes.max(1)).pop() {
             Some(part) => {
-                let (payload, room) = self.load(upload, part).await?;
-                Ok((payload, Some(room)))
+                let (payload, memory) = self.load(upload, part).await?;
+                Ok((payload, Some(Room { _slot: self.slot(upload).await?, _memory: memory })))
             }
             None => Ok((PutPayload::new(), None)),
         }
@@ -198,6 +209,8 @@ impl Uploader {
         sent
     }
 
+    /// Sends parts as they are read, several at once, within the places for requests; which of them are read meanwhile the
+    /// memory bounds.
     async fn send_parts(
         &self,
         upload: &Upload<'_>,
@@ -205,8 +218,13 @@ impl Uploader {
         sink: &mut dyn MultipartUpload,
     ) -> Result<(), Failure> {
         let mut requests: JoinSet<object_store::Result<()>> = JoinSet::new();
-        for part in parts(upload.object, self.config.part_bytes()) {
-            let (payload, room) = self.load(upload, part).await?;
+        let parts = parts(upload.object, self.config.part_bytes());
+        // Asked for memory in their order: what is read never waits for one before it that finds no room.
+        // One more than are sent at once, or its turn would come before its bytes.
+        let mut loads = stream::iter(parts).map(|part| self.load(upload, part)).buffered(self.at_once() + 1);
+        while let Some(loaded) = loads.next().await {
+            let (payload, memory) = loaded?;
+            let room = Room { _slot: self.slot(upload).await?, _memory: memory };
             let (request, pace) = (sink.put_part(payload), self.pace.clone());
             requests.spawn(async move {
                 pace.wait().await;
@@ -227,19 +245,25 @@ impl Uploader {
         }
     }
 
-    /// Reads a part once there is memory for it, and waits for its turn to be sent.
-    async fn load(&self, upload: &Upload<'_>, part: Part) -> Result<(PutPayload, Room), Failure> {
-        let loading = async {
-            let memory = if part.cost > 0 { Some(self.gate.acquire(part.cost).await) } else { None };
+    /// The right to send a request. Those of earlier generations go first, so that they are committed while later ones are
+    /// still on their way.
+    async fn slot(&self, upload: &Upload<'_>) -> Result<Held, Failure> {
+        let slot = self.slots.acquire(upload.stop.generation, 1);
+        upload.stop.unless_stopped(async { Ok(slot.await) }).await
+    }
+
+    /// Reads a part once there is memory for it.
+    fn load<'a>(
+        &'a self,
+        upload: &'a Upload<'_>,
+        part: Part,
+    ) -> impl Future<Output = Result<(PutPayload, Option<Held>), Failure>> + Send + use<'a> {
+        let memory = (part.cost > 0).then(|| self.gate.acquire(upload.stop.generation, part.cost));
+        upload.stop.unless_stopped(async move {
+            let memory = OptionFuture::from(memory).await;
             let bytes = read(part, upload.spools.clone(), self.config.blocking).await?;
-            let slot = self.slots.acquire(1).await;
-            Ok((bytes.into_iter().collect(), Room { _slot: slot, _memory: memory }))
-        };
-        tokio::select! {
-            biased;
-            () = upload.stop.stopped() => Err(Failure::Stopped),
-            loaded = loading => loaded,
-        }
+            Ok((bytes.into_iter().collect(), memory))
+        })
     }
 
     /// True if the object is there already, with the right content. Once it was seen to be absent it is not looked for

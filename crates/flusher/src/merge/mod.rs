@@ -24,6 +24,7 @@ pub use history::{Committed, History, Run};
 
 use crate::in_flight::Core;
 use crate::plan::ObjectPlan;
+use crate::state::Unnamed;
 
 /// Why the storage is not one's own.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -143,11 +144,11 @@ impl Merging {
 }
 
 impl Core {
-    /// A metadata object is committed; the head names it.
-    pub(crate) fn remember(&self, metadata: &ObjectPlan) {
-        let committed = Committed::of(&metadata.path, metadata.bytes);
+    /// Metadata objects are committed; the head names the last one.
+    pub(crate) fn remember(&self, metadata: Vec<Unnamed>) {
         let mut ledger = self.merging.lock().unwrap_or_else(PoisonError::into_inner);
-        committed.into_iter().for_each(|object| ledger.history.add(object));
+        let committed = metadata.into_iter().filter_map(|object| Committed::of(&object.path, object.bytes));
+        committed.for_each(|object| ledger.history.add(object));
     }
 }
 

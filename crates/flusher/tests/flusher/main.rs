@@ -1,6 +1,7 @@
 //! Flushing against stores and publishers that fail in every way that they can.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+mod ahead;
 mod bounds;
 mod encrypted;
 mod ends;

@@ -30,7 +30,7 @@ fn marks_of(generation: u64) -> String {
 
 /// Walks the log and holds it against the invariant. `with_data` are the generations that have metadata objects,
 /// `with_marks` those that have marks.
-fn check_order(log: &[Entry], with_data: &BTreeSet<u64>, with_marks: &BTreeSet<u64>) {
+pub(crate) fn check_order(log: &[Entry], with_data: &BTreeSet<u64>, with_marks: &BTreeSet<u64>) {
     let mut durable: BTreeMap<&str, &Bytes> = BTreeMap::new();
     let mut committed = BTreeSet::new();
     let (mut published, mut head) = (0, 0);
