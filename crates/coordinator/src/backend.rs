@@ -10,15 +10,20 @@ use logtide_format::proto::storage_backend::Backend;
 use logtide_format::proto::{AzureBlobStorage, AzureCustomerKey, CloudDynamic, Gcs, Local, S3, StorageBackend};
 use logtide_model::without_credentials;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use sha2::{Digest, Sha256};
 use url::{Url, form_urlencoded};
+
+use crate::base64;
 
 /// The provider name and the attribute that a URL of no kind of TiDB's is kept under.
 const URL_ATTRIBUTE: &str = "logtide-url";
 /// What must not stand as it is in a prefix, and in a value: canonical URLs of `logtide_storage` are written so.
 const IN_PREFIX: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?');
 const IN_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+').add(b'<').add(b'>');
-/// Providers whose buckets have a host of their own by default, as `br` has it.
-const BY_HOST: &[&str] = &["alibaba", "netease"];
+/// Providers whose buckets have a host of their own, whatever is said of the style, as `br` has it.
+const BY_HOST: &[&str] = &["alibaba", "netease", "tencent"];
+/// Of the key that Azure encrypts with.
+const KEY_BYTES: usize = 32;
 
 /// The message of a URL.
 pub(crate) fn write(url: &str) -> Result<StorageBackend, String> {
@@ -136,7 +141,7 @@ impl Place {
     fn s3(mut self) -> Option<Backend> {
         let mut s3 = S3 { bucket: self.bucket.clone(), prefix: self.prefix.clone(), ..S3::default() };
         self.fill(s3_fields(&mut s3));
-        s3.force_path_style = self.flag("force-path-style").unwrap_or(!BY_HOST.contains(&s3.provider.as_str()));
+        s3.force_path_style = self.flag("force-path-style").unwrap_or(true) && !BY_HOST.contains(&s3.provider.as_str());
         s3.object_lock_enabled = self.flag("object-lock-enabled").unwrap_or(false);
         self.parameters.is_empty().then_some(Backend::S3(s3))
     }
@@ -151,15 +156,26 @@ impl Place {
         let (bucket, prefix) = (self.bucket.clone(), self.prefix.clone());
         let mut azure = AzureBlobStorage { bucket, prefix, ..AzureBlobStorage::default() };
         self.fill(azure_fields(&mut azure));
+        if let Some(key) = self.parameters.get("encryption-key").and_then(|key| customer_key(key)) {
+            azure.encryption_key = Some(key);
+            self.parameters.remove("encryption-key");
+        }
         self.parameters.is_empty().then_some(Backend::AzureBlobStorage(azure))
     }
 }
 
+/// The key of a URL, which is 32 characters, or 32 bytes in base64. `None` for what is neither.
+fn customer_key(key: &str) -> Option<AzureCustomerKey> {
+    let decoded = || base64::decode(key).filter(|bytes| bytes.len() == KEY_BYTES);
+    let bytes = if key.len() == KEY_BYTES { Some(key.as_bytes().to_vec()) } else { decoded() }?;
+    let encryption_key_sha256 = base64::encode(&Sha256::digest(&bytes));
+    Some(AzureCustomerKey { encryption_key: base64::encode(&bytes), encryption_key_sha256 })
+}
+
 fn of_s3(mut s3: S3) -> Place {
     let mut place = Place::of(std::mem::take(&mut s3.bucket), &s3.prefix);
-    let by_default = !BY_HOST.contains(&s3.provider.as_str());
-    if s3.force_path_style != by_default {
-        place.parameters.insert("force-path-style".to_owned(), s3.force_path_style.to_string());
+    if !s3.force_path_style && !BY_HOST.contains(&s3.provider.as_str()) {
+        place.parameters.insert("force-path-style".to_owned(), false.to_string());
     }
     if s3.object_lock_enabled {
         place.parameters.insert("object-lock-enabled".to_owned(), true.to_string());
@@ -177,7 +193,7 @@ fn of_gcs(mut gcs: Gcs) -> Place {
 fn of_azure(mut azure: AzureBlobStorage) -> Place {
     let mut place = Place::of(std::mem::take(&mut azure.bucket), &azure.prefix);
     place.take(azure_fields(&mut azure));
-    // The other way round its SHA-256 would be needed: such a URL is kept as it is.
+    // Its SHA-256 follows from it.
     if let Some(AzureCustomerKey { encryption_key, .. }) = azure.encryption_key.take() {
         place.parameters.insert("encryption-key".to_owned(), encryption_key);
     }
@@ -237,13 +253,12 @@ mod tests {
             "s3://b",
             "s3://b/a%20b/c?access-key=K&endpoint=http://h:1&region=r&secret-access-key=a%2Bb/c%26d=",
             "s3://b/p?force-path-style=false&object-lock-enabled=true&profile=x&session-token=t",
-            "s3://b/p?force-path-style=true&provider=alibaba",
             "s3://b/p?sse=aws:kms&sse-kms-key-id=k&storage-class=STANDARD_IA",
             "s3://b/p?role-arn=arn:aws:iam::1:role/r",
             "gcs://b/p?credentials-blob={%22type%22:%22service_account%22}&endpoint=https://h",
             "gcs://b/p?credentials-file=/etc/gcs.json",
             "azure://$web/p?access-tier=Cool&account-name=n&sas-token=x%26y",
-            "azure://c/p?account-key=VQ==&account-name=n&encryption-key=0123456789abcdef0123456789abcdef",
+            "azure://c/p?account-name=n&encryption-key=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
             "s3://b/p?ca-file=/etc/ca.pem&endpoint=https://h",
             "s3://b/p?use-accelerate-endpoint=true",
             "memory://x-1",
@@ -252,6 +267,10 @@ mod tests {
             assert_eq!(there_and_back(url).1, url);
         }
         assert_eq!(there_and_back("s3://b/p?force-path-style=1").1, "s3://b/p", "the default is left out");
+        let by_host = "s3://b/p?force-path-style=true&provider=alibaba";
+        assert_eq!(there_and_back(by_host).1, "s3://b/p?provider=alibaba", "the provider wins");
+        let key = there_and_back("azure://c?encryption-key=0123456789abcdef0123456789abcdef").1;
+        assert_eq!(key, "azure://c?encryption-key=MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "as br writes it");
     }
 
     #[test]

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use object_store::aws::AwsCredential;
 
+use crate::environment::{CREDENTIALS_FILE, variable};
+
 /// The file, wherever the environment puts it.
 pub(crate) fn file() -> Option<PathBuf> {
-    if let Some(file) = std::env::var_os("AWS_SHARED_CREDENTIALS_FILE").filter(|file| !file.is_empty()) {
+    if let Some(file) = variable(CREDENTIALS_FILE) {
         return Some(file.into());
     }
-    std::env::var_os("HOME").map(|home| Path::new(&home).join(".aws/credentials"))
+    variable("HOME").map(|home| Path::new(&home).join(".aws/credentials"))
 }
 
 /// The keys of a profile: `None` if the text has no such profile, an error if it is not made of keys.

@@ -5,9 +5,10 @@ use object_store::ClientOptions;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 
 use crate::connector::{CA_FILE, Connector, retry};
+use crate::environment::variable;
 use crate::parameters::{Known, Parameters};
 use crate::remote_url::RemoteUrl;
-use crate::{Storage, StorageError};
+use crate::{Storage, StorageError, environment};
 
 /// The parameters of `br`'s `azure://` and our own.
 pub(crate) const PARAMETERS: &[Known] = &[
@@ -25,18 +26,12 @@ pub(crate) const PARAMETERS: &[Known] = &[
     ),
 ];
 
-/// What `br` reads, by names that object_store does not know.
-const ENVIRONMENT: &[(&str, AzureConfigKey)] =
-    &[("AZURE_STORAGE_ACCOUNT", AzureConfigKey::AccountName), ("AZURE_STORAGE_KEY", AzureConfigKey::AccessKey)];
-
-/// `br`'s name for the key with which Azure encrypts.
-const ENCRYPTION_KEY_VARIABLE: &str = "AZURE_ENCRYPTION_KEY";
 /// Of AES-256.
 const KEY_BYTES: usize = 32;
 
 pub(crate) fn open(remote: &RemoteUrl) -> Result<Storage, StorageError> {
     let parameters = &remote.parameters;
-    let mut builder = with_credentials(MicrosoftAzureBuilder::from_env(), remote)
+    let mut builder = with_credentials(from_environment(), remote)
         .with_container_name(&remote.bucket)
         .with_retry(retry())
         .with_http_connector(Connector::new(parameters)?);
@@ -59,8 +54,9 @@ pub(crate) fn open(remote: &RemoteUrl) -> Result<Storage, StorageError> {
 
 /// A key of 32 bytes, which `br` takes as they are, and which may also be given in base64; in base64.
 fn encryption_key(parameters: &Parameters) -> Result<Option<String>, StorageError> {
-    let from_environment = || std::env::var(ENCRYPTION_KEY_VARIABLE).ok().filter(|key| !key.is_empty());
-    let Some(key) = parameters.get("encryption-key").map(str::to_owned).or_else(from_environment) else {
+    let Some(key) =
+        parameters.get("encryption-key").map(str::to_owned).or_else(|| variable(environment::AZURE_ENCRYPTION_KEY))
+    else {
         return Ok(None);
     };
     if parameters.get("access-tier").is_some() {
@@ -77,39 +73,32 @@ fn encryption_key(parameters: &Parameters) -> Result<Option<String>, StorageErro
     }
 }
 
+/// A builder that knows what the environment says of the account and of credentials.
+fn from_environment() -> MicrosoftAzureBuilder {
+    let of_br = [
+        (AzureConfigKey::AccountName, variable(environment::AZURE_ACCOUNT)),
+        (AzureConfigKey::AccessKey, variable(environment::AZURE_KEY)),
+        (AzureConfigKey::MsiEndpoint, variable(environment::IDENTITY_ENDPOINT)),
+    ];
+    let of_br = of_br.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    let given = of_br.chain(environment::given(environment::AZURE));
+    given.fold(MicrosoftAzureBuilder::new(), |builder, (key, value)| builder.with_config(key, value))
+}
+
 /// Credentials of the URL alone, if it has some; else those of the environment.
 fn with_credentials(from_environment: MicrosoftAzureBuilder, remote: &RemoteUrl) -> MicrosoftAzureBuilder {
     let (key, sas) = (remote.parameters.get("account-key"), remote.parameters.get("sas-token"));
-    let mut builder = from_environment;
-    if key.is_some() || sas.is_some() {
-        let account = account(&builder);
-        builder = MicrosoftAzureBuilder::new();
-        if let Some(account) = account {
-            builder = builder.with_account(account);
-        }
-    } else {
-        for (variable, config) in ENVIRONMENT {
-            match std::env::var(variable) {
-                Ok(value) if builder.get_config_value(config).is_none() => {
-                    builder = builder.with_config(*config, value)
-                }
-                _ => {}
-            }
-        }
+    let account = remote.parameters.get("account-name").map(str::to_owned);
+    let account = account.or_else(|| from_environment.get_config_value(&AzureConfigKey::AccountName));
+    let builder = match (key, sas) {
+        (None, None) => from_environment,
+        (Some(key), _) => MicrosoftAzureBuilder::new().with_access_key(key),
+        (None, Some(sas)) => MicrosoftAzureBuilder::new().with_config(AzureConfigKey::SasKey, sas),
+    };
+    match account {
+        Some(account) => builder.with_account(account),
+        None => builder,
     }
-    if let Some(account) = remote.parameters.get("account-name") {
-        builder = builder.with_account(account);
-    }
-    match (key, sas) {
-        (Some(key), _) => builder.with_access_key(key),
-        (None, Some(sas)) => builder.with_config(AzureConfigKey::SasKey, sas),
-        (None, None) => builder,
-    }
-}
-
-fn account(builder: &MicrosoftAzureBuilder) -> Option<String> {
-    let named = builder.get_config_value(&AzureConfigKey::AccountName);
-    named.or_else(|| std::env::var("AZURE_STORAGE_ACCOUNT").ok())
 }
 
 #[cfg(test)]

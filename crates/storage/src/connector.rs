@@ -22,13 +22,12 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 
 use crate::StorageError;
+use crate::environment::{CA_FILE as CA_FILE_VARIABLE, variable};
 use crate::parameters::Parameters;
 use crate::trouble::{Answer, Trouble, of_answer};
 
 /// The parameter that names a file of certificates to trust, besides the system's.
 pub(crate) const CA_FILE: &str = "ca-file";
-/// The environment variable for the same.
-const CA_FILE_VARIABLE: &str = "LOGTIDE_CA_FILE";
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may think before it answers, and how long a download may stand still.
@@ -60,8 +59,7 @@ pub(crate) struct Connector {
 impl Connector {
     /// One that trusts the system's certificates and those that the parameters or the environment name.
     pub(crate) fn new(parameters: &Parameters) -> Result<Self, StorageError> {
-        let from_environment = std::env::var(CA_FILE_VARIABLE).ok().filter(|file| !file.is_empty());
-        let file = parameters.get(CA_FILE).map(str::to_owned).or(from_environment);
+        let file = parameters.get(CA_FILE).map(str::to_owned).or_else(|| variable(CA_FILE_VARIABLE));
         let mut roots = RootCertStore::empty();
         // A machine without certificates can still reach what its own file vouches for, or what speaks plain HTTP.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -222,7 +220,7 @@ fn code_and_message(headers: &HeaderMap, body: &str) -> (String, String) {
 }
 
 /// What stands in the first element of a name. Error documents are flat.
-fn element<'a>(body: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn element<'a>(body: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = body.split_once(&format!("<{name}>"))?;
     Some(rest.split_once("</")?.0)
 }

@@ -6,7 +6,7 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use crate::connector::{CA_FILE, Connector, retry};
 use crate::parameters::{Known, Parameters};
 use crate::remote_url::RemoteUrl;
-use crate::{Storage, StorageError};
+use crate::{Storage, StorageError, environment};
 
 const FILE: &str = "credentials-file";
 const BLOB: &str = "credentials-blob";
@@ -45,11 +45,17 @@ pub(crate) fn open(remote: &RemoteUrl) -> Result<Storage, StorageError> {
 fn credentials(parameters: &Parameters) -> Result<GoogleCloudStorageBuilder, StorageError> {
     let remedy = "give the JSON of a service account's key, or leave it out to use the environment";
     match (parameters.get(FILE), parameters.get(BLOB)) {
-        (None, None) => Ok(GoogleCloudStorageBuilder::from_env()),
+        (None, None) => Ok(from_environment()),
         (Some(file), None) => with_file(file).map_err(|reason| parameters.bad(FILE, &reason, remedy)),
         (None, Some(blob)) => with_blob(blob).map_err(|reason| parameters.bad(BLOB, &reason, remedy)),
         (Some(_), Some(_)) => Err(parameters.bad(BLOB, "there is a credentials-file too", "leave one of them out")),
     }
+}
+
+/// A builder that knows what the environment says of credentials.
+pub(crate) fn from_environment() -> GoogleCloudStorageBuilder {
+    let given = environment::given(environment::GCS);
+    given.fold(GoogleCloudStorageBuilder::new(), |builder, (key, value)| builder.with_config(key, value))
 }
 
 /// A builder with given credentials, and no others: their JSON, or the name of a file that has it.

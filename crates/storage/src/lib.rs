@@ -7,7 +7,11 @@
 //! Objects that are logtide's alone live below [`OWN_PREFIX`]; no reader of the format looks there.
 
 #[cfg(feature = "s3")]
+mod aws_credentials;
+#[cfg(feature = "s3")]
 mod aws_profile;
+#[cfg(feature = "s3")]
+mod aws_role;
 #[cfg(feature = "azure")]
 mod azure;
 mod backupmeta;
@@ -15,6 +19,8 @@ mod checkpoint;
 #[cfg(feature = "remote")]
 mod connector;
 mod durable;
+#[cfg_attr(not(feature = "remote"), allow(dead_code, reason = "remote storages alone use all of it"))]
+mod environment;
 mod error;
 #[cfg(feature = "gcs")]
 mod gcs;
@@ -34,6 +40,7 @@ mod remote;
 mod remote_url;
 #[cfg(feature = "s3")]
 mod s3;
+mod setting;
 mod staged;
 #[cfg_attr(not(feature = "remote"), allow(dead_code, reason = "remote storages alone use all of it"))]
 mod trouble;
@@ -55,6 +62,7 @@ pub use kms::open_kms;
 pub use lock::{LEASE, LOCK_FAMILIES, LockError, LockOwner, WriteLock, find_locks};
 pub use open::{open, redacted, task_url};
 pub use probe::{Capabilities, CreateIfAbsent, probe};
+pub use setting::{Setting, settings};
 pub use staged::{StagedFile, remove_staged, staged_files};
 pub use trouble::{Trouble, classify};
 

@@ -6,7 +6,7 @@ use std::fmt;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::StorageError;
+use crate::{Setting, StorageError};
 
 /// What must not stand as it is in a value. `+` is among them, for other readers of URLs take it for a space.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+').add(b'<').add(b'>');
@@ -21,6 +21,11 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// What is told of it.
+    pub(crate) fn setting(&self, scheme: &'static str) -> Setting {
+        Setting { scheme, name: self.name, in_environment: false, refused: self.refused.is_some() }
+    }
+
     /// One that may be shown.
     pub(crate) const fn plain(name: &'static str) -> Self {
         Known { name, secret: false, refused: None }

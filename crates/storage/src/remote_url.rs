@@ -22,6 +22,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// All that there are.
+    pub(crate) const ALL: [Kind; 3] = [Kind::S3, Kind::Gcs, Kind::Azure];
+
     /// The kind that `br` means by a scheme.
     pub(crate) fn of_scheme(scheme: &str) -> Option<Self> {
         match scheme {
@@ -32,7 +35,7 @@ impl Kind {
         }
     }
 
-    fn scheme(self) -> &'static str {
+    pub(crate) fn scheme(self) -> &'static str {
         match self {
             Kind::S3 => "s3",
             Kind::Gcs => "gcs",
@@ -41,7 +44,7 @@ impl Kind {
     }
 
     /// The parameters that it knows; `None` if it was not compiled in.
-    fn parameters(self) -> Option<&'static [Known]> {
+    pub(crate) fn parameters(self) -> Option<&'static [Known]> {
         match self {
             #[cfg(feature = "s3")]
             Kind::S3 => Some(crate::s3::PARAMETERS),

@@ -1,12 +1,14 @@
 //! S3 and what speaks its protocol.
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, AwsCredential, Checksum};
-use object_store::{ClientOptions, StaticCredentialProvider};
+use object_store::ClientOptions;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 
+use crate::aws_credentials::{from_environment, with_credentials};
 use crate::connector::{CA_FILE, Connector, retry};
+use crate::environment::variable;
 use crate::parameters::{Known, Parameters};
 use crate::remote_url::RemoteUrl;
-use crate::{Storage, StorageError, aws_profile};
+use crate::{Storage, StorageError, environment};
 
 /// The parameters of `br`'s `s3://` and our own.
 pub(crate) const PARAMETERS: &[Known] = &[
@@ -23,6 +25,8 @@ pub(crate) const PARAMETERS: &[Known] = &[
     Known::plain("sse"),
     Known::plain("sse-kms-key-id"),
     Known::plain("role-arn"),
+    // It keeps others from taking the role by mistake.
+    Known::secret("external-id"),
     Known::plain("object-lock-enabled"),
     Known::plain(CA_FILE),
     Known::refused(
@@ -30,38 +34,23 @@ pub(crate) const PARAMETERS: &[Known] = &[
         "logtide sets no access lists",
         "leave it out, and give the bucket a policy or a default access list",
     ),
-    Known::refused(
-        "external-id",
-        "logtide does not assume roles by an external id",
-        "leave it out, and hand logtide credentials of the role (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN)",
-    ),
 ];
 
 /// Providers that serve a bucket at a host of its own only; so says `br`.
-const BY_HOST: &[&str] = &["alibaba", "netease"];
+const BY_HOST: &[&str] = &["alibaba", "netease", "tencent"];
 
 const ENCRYPTION: &str = "aws_server_side_encryption";
-
-/// What in the environment says where credentials come from; the file of the AWS command comes after all of them but
-/// the instance's metadata.
-const OTHER_CREDENTIALS: &[&str] = &[
-    "AWS_ACCESS_KEY_ID",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-];
 
 /// Without it `br` takes the same.
 const DEFAULT_REGION: &str = "us-east-1";
 
 pub(crate) fn open(remote: &RemoteUrl) -> Result<Storage, StorageError> {
     let parameters = &remote.parameters;
-    let builder = AmazonS3Builder::from_env()
-        .with_bucket_name(&remote.bucket)
-        .with_retry(retry())
-        .with_http_connector(Connector::new(parameters)?);
+    let connector = Connector::new(parameters)?;
+    let builder =
+        from_environment().with_bucket_name(&remote.bucket).with_retry(retry()).with_http_connector(connector.clone());
     let builder = with_address(with_region(builder, parameters), remote)?;
-    let builder = with_encryption(with_credentials(builder, parameters)?, parameters)?;
+    let builder = with_encryption(with_credentials(builder, remote, &connector)?, parameters)?;
     let store = builder.build().map_err(|e| remote.unopened(&e))?;
     Ok(remote.storage(store, parameters.get("storage-class")))
 }
@@ -83,7 +72,7 @@ fn with_address(builder: AmazonS3Builder, remote: &RemoteUrl) -> Result<AmazonS3
         }
         return Ok(builder.with_endpoint(format!("https://{bucket}.s3-accelerate.amazonaws.com")));
     }
-    let named = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"].iter().find_map(|v| std::env::var(v).ok());
+    let named = environment::S3_ENDPOINTS.iter().find_map(|name| variable(name));
     let Some(endpoint) = parameters.get("endpoint").map(str::to_owned).or(named) else { return Ok(builder) };
     let mut address = remote.endpoint(&endpoint)?;
     if in_host {
@@ -104,56 +93,6 @@ fn in_host(parameters: &Parameters) -> Result<bool, StorageError> {
     }
     let by_host = parameters.get("provider").is_some_and(|provider| BY_HOST.contains(&provider));
     Ok(by_host || parameters.flag("force-path-style")? == Some(false))
-}
-
-fn with_credentials(builder: AmazonS3Builder, parameters: &Parameters) -> Result<AmazonS3Builder, StorageError> {
-    let (key, secret) = (parameters.get("access-key"), parameters.get("secret-access-key"));
-    let token = parameters.get("session-token");
-    let builder = match (parameters.get("role-arn"), std::env::var_os("AWS_WEB_IDENTITY_TOKEN_FILE")) {
-        (None, _) => builder,
-        (Some(role), Some(_)) if key.is_none() => builder.with_config(AmazonS3ConfigKey::RoleArn, role),
-        (Some(_), _) => {
-            let reason = "logtide takes a role only by a web identity (AWS_WEB_IDENTITY_TOKEN_FILE)";
-            let remedy = "leave it out, and hand logtide credentials of the role (AWS_ACCESS_KEY_ID, …)";
-            return Err(parameters.bad("role-arn", reason, remedy));
-        }
-    };
-    match (key, secret) {
-        (Some(key_id), Some(secret_key)) => {
-            // Given whole, so that a session token of the environment is not mixed with keys of the URL.
-            let (key_id, secret_key) = (key_id.to_owned(), secret_key.to_owned());
-            let credential = AwsCredential { key_id, secret_key, token: token.map(str::to_owned) };
-            Ok(builder.with_credentials(std::sync::Arc::new(StaticCredentialProvider::new(credential))))
-        }
-        (None, None) if token.is_none() => with_profile(builder, parameters),
-        (Some(_), None) => Err(parameters.bad("access-key", "there is no secret-access-key", "write both or neither")),
-        _ => Err(parameters.bad("secret-access-key", "there is no access-key", "write all credentials or none")),
-    }
-}
-
-/// Keys of a profile, if one is named, or if there is a default one and the environment has no credentials of its own.
-pub(crate) fn with_profile(builder: AmazonS3Builder, parameters: &Parameters) -> Result<AmazonS3Builder, StorageError> {
-    let in_environment = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let named = parameters.get("profile").map(str::to_owned);
-    if named.is_none() && OTHER_CREDENTIALS.iter().any(|name| in_environment(name).is_some()) {
-        return Ok(builder);
-    }
-    let named = named.or_else(|| in_environment("AWS_PROFILE"));
-    let (profile, must_be) = (named.as_deref().unwrap_or("default"), named.is_some());
-    let file = aws_profile::file().unwrap_or_default();
-    let found = std::fs::read_to_string(&file).ok().and_then(|text| aws_profile::find(&text, profile));
-    match found {
-        Some(Ok(credential)) => {
-            Ok(builder.with_credentials(std::sync::Arc::new(StaticCredentialProvider::new(credential))))
-        }
-        None | Some(Err(_)) if !must_be => Ok(builder),
-        other => {
-            let why = other.map_or("it is not there".to_owned(), |found| found.err().unwrap_or_default());
-            let reason = format!("no credentials of '{profile}' in '{}': {why}", file.display());
-            let remedy = "write its keys there, or set what `aws configure export-credentials --format env` prints";
-            Err(parameters.bad("profile", &reason, remedy))
-        }
-    }
 }
 
 fn with_encryption(builder: AmazonS3Builder, parameters: &Parameters) -> Result<AmazonS3Builder, StorageError> {
@@ -243,9 +182,9 @@ mod tests {
     fn what_cannot_be_honoured_is_refused_by_name() {
         for (parameters, name, says) in [
             ("acl=private", "acl", "policy"),
-            ("external-id=x", "external-id", "AWS_SESSION_TOKEN"),
+            ("external-id=x", "external-id", "role-arn"),
+            ("access-key=K&secret-access-key=S3CRET&profile=p", "profile", "leave one"),
             ("profile=no-such-profile", "profile", "export-credentials"),
-            ("role-arn=arn:x&access-key=K&secret-access-key=S3CRET", "role-arn", "credentials of the role"),
             ("access-key=K", "access-key", "both"),
             ("secret-access-key=S3CRET", "secret-access-key", "all"),
             ("session-token=S3CRET", "secret-access-key", "all"),

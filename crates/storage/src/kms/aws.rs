@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use logtide_model::{Kms, KmsDataKey, KmsError, KmsKey, KmsVendor, SecretKey};
 use object_store::StaticCredentialProvider;
-use object_store::aws::{AmazonS3Builder, AwsAuthorizer, AwsCredential, AwsCredentialProvider};
+use object_store::aws::{AwsAuthorizer, AwsCredential, AwsCredentialProvider};
 use object_store::client::HttpRequest;
 use serde_json::{Value, json};
 use url::Url;
 
 use super::line::{Line, Service, Subject, address, base64, bytes, connector, no_parameters, post, set};
 use crate::connector::Connector;
+use crate::environment::variable;
 
 const SERVICE: &str = "kms";
 const CONTENT: &str = "application/x-amz-json-1.1";
@@ -114,9 +115,9 @@ impl std::fmt::Debug for Requests {
 fn region(key: &KmsKey, subject: &Subject) -> Result<String, KmsError> {
     let given = Some(key.region.clone());
     let in_arn = || key.key_id.strip_prefix("arn:").and_then(|arn| arn.split(':').nth(2)).map(str::to_owned);
-    let environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| std::env::var(name).ok());
+    let environment = || ["AWS_REGION", "AWS_DEFAULT_REGION"].iter().find_map(|name| variable(name));
     let is_some = |region: &String| !region.is_empty();
-    let region = given.filter(is_some).or_else(|| in_arn().filter(is_some)).or_else(|| environment().filter(is_some));
+    let region = given.filter(is_some).or_else(|| in_arn().filter(is_some)).or_else(environment);
     match region {
         Some(region) if region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => Ok(region),
         Some(_) => Err(subject.error("its REGION is none: write one as us-east-1")),
@@ -128,10 +129,10 @@ fn endpoint(key: &KmsKey, region: &str) -> String {
     if !key.endpoint.is_empty() {
         return key.endpoint.clone();
     }
-    let environment = ["AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL"].iter().find_map(|name| std::env::var(name).ok());
+    let environment = ["AWS_ENDPOINT_URL_KMS", "AWS_ENDPOINT_URL"].iter().find_map(|name| variable(name));
     // The domain of the partition in China.
     let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    environment.filter(|url| !url.is_empty()).unwrap_or_else(|| format!("https://kms.{region}.{domain}"))
+    environment.unwrap_or_else(|| format!("https://kms.{region}.{domain}"))
 }
 
 fn credentials(
@@ -152,11 +153,12 @@ fn credentials(
         (None, Some(_)) => Err(subject.error("AWS_ACCESS_KEY_ID is missing beside AWS_SECRET_ACCESS_KEY")),
         // No bucket is asked for anything: it is the way to the credentials of the machine.
         (None, None) => {
-            let builder = AmazonS3Builder::from_env()
+            let builder = crate::aws_credentials::from_environment()
                 .with_bucket_name("none")
                 .with_region(region)
                 .with_http_connector(connector.clone());
-            let builder = crate::s3::with_profile(builder, &no_parameters(subject)?).map_err(|e| subject.error(e))?;
+            let builder = crate::aws_credentials::with_profile(builder, &no_parameters(subject)?)
+                .map_err(|e| subject.error(e))?;
             let store = builder.build().map_err(|e| subject.error(e))?;
             Ok(store.credentials().clone())
         }

@@ -5,7 +5,7 @@
 
 use logtide_model::{Kms, KmsDataKey, KmsError, KmsKey, KmsVendor, Random, SecretKey};
 use object_store::client::HttpRequest;
-use object_store::gcp::{GcpCredentialProvider, GoogleCloudStorageBuilder};
+use object_store::gcp::GcpCredentialProvider;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -122,7 +122,7 @@ impl std::fmt::Debug for Requests {
 fn credentials(key: &KmsKey, subject: &Subject, connector: &Connector) -> Result<GcpCredentialProvider, KmsError> {
     let wrong = |reason: String| subject.error(format!("its CREDENTIALS: {reason}"));
     let builder = match key.credentials.get("credential").filter(|c| !c.is_empty()) {
-        None => GoogleCloudStorageBuilder::from_env(),
+        None => crate::gcs::from_environment(),
         Some(given) => {
             let text = std::str::from_utf8(given.expose()).map_err(|_| wrong("they are no text".to_owned()))?;
             crate::gcs::with_given(text).map_err(wrong)?

@@ -1,0 +1,334 @@
+//! What can be said about S3.
+
+use crate::row::Effect::{Asked, At, Header, NotAsked, PutHas, Signed};
+use crate::row::Kept::{Field, Url};
+use crate::row::Row;
+
+/// A URL with keys and one parameter more.
+macro_rules! with_keys {
+    ($parameters:literal) => {
+        concat!("s3://b/p?access-key=AKID&secret-access-key=SECRET&", $parameters)
+    };
+}
+
+/// Where a machine of Amazon's hands out credentials.
+const METADATA: &str = "169.254.169.254";
+const STS: &str = "sts.us-east-1.amazonaws.com:443";
+
+pub(crate) const PARAMETERS: &[Row] = &[
+    Row::parameter(
+        "endpoint",
+        with_keys!("endpoint=http://h.example:81/x/"),
+        Field("endpoint", "http://h.example:81/x/"),
+        &[At("h.example:81", "/x/b/p/o")],
+    ),
+    Row::parameter(
+        "region",
+        with_keys!("region=eu-west-3"),
+        Field("region", "eu-west-3"),
+        &[At("s3.eu-west-3.amazonaws.com:443", "/b/p/o"), PutHas("authorization", "/eu-west-3/s3/aws4_request")],
+    ),
+    Row::parameter(
+        "access-key",
+        with_keys!(""),
+        Field("access_key", "AKID"),
+        &[PutHas("authorization", "Credential=AKID/"), NotAsked(METADATA)],
+    ),
+    Row::parameter(
+        "secret-access-key",
+        "s3://b/p?access-key=AKID&secret-access-key=a+b/c%26d%25==",
+        Field("secret_access_key", "a+b/c&d%=="),
+        &[Signed("a+b/c&d%==")],
+    ),
+    Row::parameter(
+        "session-token",
+        with_keys!("session-token=a+b/c=="),
+        Field("session_token", "a+b/c=="),
+        &[Header("x-amz-security-token", "a+b/c==")],
+    ),
+    Row::parameter(
+        "profile",
+        "s3://b/p?profile=work",
+        Field("profile", "work"),
+        &[
+            PutHas("authorization", "Credential=WORK/"),
+            Signed("work-secret"),
+            Header("x-amz-security-token", "work-token"),
+        ],
+    )
+    .within(&[("AWS_SHARED_CREDENTIALS_FILE", "{dir}/credentials")]),
+    Row::parameter(
+        "force-path-style",
+        with_keys!("endpoint=http://h.example&force-path-style=false"),
+        Field("force_path_style", "false"),
+        &[At("b.h.example", "/p/o")],
+    ),
+    Row::parameter(
+        "force-path-style",
+        with_keys!("endpoint=http://h.example&force-path-style=1"),
+        Field("force_path_style", "true"),
+        &[At("h.example", "/b/p/o")],
+    ),
+    Row::parameter(
+        "use-accelerate-endpoint",
+        with_keys!("use-accelerate-endpoint=true"),
+        Url,
+        &[At("b.s3-accelerate.amazonaws.com:443", "/p/o")],
+    ),
+    // An endpoint of the environment is for those who do not say where.
+    Row::parameter(
+        "use-accelerate-endpoint",
+        with_keys!("use-accelerate-endpoint=true"),
+        Url,
+        &[At("b.s3-accelerate.amazonaws.com:443", "/p/o")],
+    )
+    .within(&[("AWS_ENDPOINT_URL_S3", "http://elsewhere.example")]),
+    Row::parameter(
+        "provider",
+        with_keys!("endpoint=http://h.example&provider=alibaba"),
+        Field("provider", "alibaba"),
+        &[At("b.h.example", "/p/o")],
+    ),
+    // The provider wins over what is said of the style, in the message as with us.
+    Row::parameter(
+        "provider",
+        with_keys!("endpoint=http://h.example&provider=tencent&force-path-style=true"),
+        Field("force_path_style", "false"),
+        &[At("b.h.example", "/p/o")],
+    ),
+    Row::parameter(
+        "storage-class",
+        with_keys!("storage-class=STANDARD_IA"),
+        Field("storage_class", "STANDARD_IA"),
+        &[Header("x-amz-storage-class", "STANDARD_IA")],
+    ),
+    Row::parameter(
+        "sse",
+        with_keys!("sse=AES256"),
+        Field("sse", "AES256"),
+        &[Header("x-amz-server-side-encryption", "AES256")],
+    ),
+    Row::parameter(
+        "sse",
+        with_keys!("sse=aws:kms:dsse"),
+        Field("sse", "aws:kms:dsse"),
+        &[Header("x-amz-server-side-encryption", "aws:kms:dsse")],
+    ),
+    Row::parameter(
+        "sse-kms-key-id",
+        with_keys!("sse=aws:kms&sse-kms-key-id=arn:aws:kms:r:1:key/k"),
+        Field("sse_kms_key_id", "arn:aws:kms:r:1:key/k"),
+        &[
+            Header("x-amz-server-side-encryption", "aws:kms"),
+            Header("x-amz-server-side-encryption-aws-kms-key-id", "arn:aws:kms:r:1:key/k"),
+        ],
+    ),
+    Row::parameter(
+        "object-lock-enabled",
+        with_keys!("object-lock-enabled=true"),
+        Field("object_lock_enabled", "true"),
+        &[PutHas("x-amz-checksum-sha256", "=")],
+    ),
+    Row::parameter(
+        "ca-file",
+        with_keys!("ca-file={dir}/ca.pem"),
+        Url,
+        &[At("s3.us-east-1.amazonaws.com:443", "/b/p/o")],
+    )
+    .within(&[("LOGTIDE_CA_FILE", "")]),
+    // By a web identity alone the role is taken with it.
+    Row::parameter(
+        "role-arn",
+        "s3://b/p?role-arn=arn:aws:iam::1:role/r",
+        Field("role_arn", "arn:aws:iam::1:role/r"),
+        &[
+            Asked(STS, "Action=AssumeRoleWithWebIdentity"),
+            Asked(STS, "arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fr"),
+            PutHas("authorization", "Credential=GIVEN/"),
+        ],
+    )
+    .within(&[("AWS_WEB_IDENTITY_TOKEN_FILE", "{dir}/identity")]),
+    Row::parameter(
+        "role-arn",
+        with_keys!("role-arn=arn:aws:iam::1:role/r"),
+        Field("role_arn", "arn:aws:iam::1:role/r"),
+        &[
+            Asked(STS, "Action=AssumeRole&"),
+            Asked(STS, "RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fr"),
+            Asked(STS, "Credential=AKID/"),
+            PutHas("authorization", "Credential=GIVEN/"),
+            Header("x-amz-security-token", "GIVEN-T"),
+        ],
+    ),
+    // Who has a role already takes the other with it.
+    Row::parameter(
+        "role-arn",
+        "s3://b/p?role-arn=second&region=eu-1",
+        Field("role_arn", "second"),
+        &[
+            Asked("sts.eu-1.amazonaws.com:443", "RoleArn=first"),
+            Asked("sts.eu-1.amazonaws.com:443", "RoleArn=second"),
+            Asked("sts.eu-1.amazonaws.com:443", "Credential=GIVEN/"),
+            PutHas("authorization", "Credential=GIVEN/"),
+        ],
+    )
+    .within(&[("AWS_WEB_IDENTITY_TOKEN_FILE", "{dir}/identity"), ("AWS_ROLE_ARN", "first")]),
+    Row::parameter(
+        "external-id",
+        with_keys!("role-arn=r&external-id=a+b%26"),
+        Field("external_id", "a+b&"),
+        &[Asked(STS, "ExternalId=a%2Bb%26")],
+    ),
+    Row::refused("acl", with_keys!("acl=private"), "acl", "policy"),
+];
+
+pub(crate) const VARIABLES: &[Row] = &[
+    Row::variable(
+        "AWS_ACCESS_KEY_ID",
+        "s3://b/p",
+        &[("AWS_ACCESS_KEY_ID", "E"), ("AWS_SECRET_ACCESS_KEY", "S")],
+        &[PutHas("authorization", "Credential=E/"), NotAsked(METADATA)],
+    ),
+    Row::variable(
+        "AWS_SECRET_ACCESS_KEY",
+        "s3://b/p",
+        &[("AWS_ACCESS_KEY_ID", "E"), ("AWS_SECRET_ACCESS_KEY", "a+b/c")],
+        &[Signed("a+b/c")],
+    ),
+    Row::variable(
+        "AWS_SESSION_TOKEN",
+        "s3://b/p",
+        &[("AWS_ACCESS_KEY_ID", "E"), ("AWS_SECRET_ACCESS_KEY", "S"), ("AWS_SESSION_TOKEN", "T")],
+        &[Header("x-amz-security-token", "T")],
+    ),
+    // Keys of the URL are not mixed with a token of the environment.
+    Row::variable(
+        "AWS_SESSION_TOKEN",
+        with_keys!(""),
+        &[("AWS_SESSION_TOKEN", "T")],
+        &[PutHas("authorization", "SignedHeaders=host;x-amz-content-sha256;x-amz-date,")],
+    ),
+    Row::variable(
+        "AWS_REGION",
+        with_keys!(""),
+        &[("AWS_REGION", "eu-1"), ("AWS_DEFAULT_REGION", "eu-2")],
+        &[At("s3.eu-1.amazonaws.com:443", "/b/p/o")],
+    ),
+    Row::variable(
+        "AWS_DEFAULT_REGION",
+        with_keys!(""),
+        &[("AWS_REGION", ""), ("AWS_DEFAULT_REGION", "eu-2")],
+        &[At("s3.eu-2.amazonaws.com:443", "/b/p/o")],
+    ),
+    Row::variable(
+        "AWS_ENDPOINT_URL_S3",
+        with_keys!(""),
+        &[("AWS_ENDPOINT_URL_S3", "http://h.example"), ("AWS_ENDPOINT_URL", "http://i.example")],
+        &[At("h.example", "/b/p/o")],
+    ),
+    Row::variable(
+        "AWS_ENDPOINT_URL",
+        with_keys!(""),
+        &[("AWS_ENDPOINT_URL", "http://h.example")],
+        &[At("h.example", "/b/p/o")],
+    ),
+    Row::variable(
+        "AWS_ENDPOINT",
+        with_keys!(""),
+        &[("AWS_ENDPOINT", "http://h.example")],
+        &[At("h.example", "/b/p/o")],
+    ),
+    Row::variable(
+        "AWS_PROFILE",
+        "s3://b/p",
+        &[("AWS_PROFILE", "work"), ("AWS_SHARED_CREDENTIALS_FILE", "{dir}/credentials")],
+        &[PutHas("authorization", "Credential=WORK/"), Signed("work-secret")],
+    ),
+    Row::variable(
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "s3://b/p",
+        &[("AWS_SHARED_CREDENTIALS_FILE", "{dir}/credentials")],
+        &[PutHas("authorization", "Credential=DEFAULT/")],
+    ),
+    Row::variable(
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "s3://b/p",
+        &[("AWS_WEB_IDENTITY_TOKEN_FILE", "{dir}/identity"), ("AWS_ROLE_ARN", "role-of-env")],
+        &[Asked(STS, "who-I-am"), PutHas("authorization", "Credential=GIVEN/")],
+    ),
+    Row::variable(
+        "AWS_ROLE_ARN",
+        "s3://b/p",
+        &[("AWS_WEB_IDENTITY_TOKEN_FILE", "{dir}/identity"), ("AWS_ROLE_ARN", "role-of-env")],
+        &[Asked(STS, "role-of-env")],
+    ),
+    Row::variable(
+        "AWS_ROLE_SESSION_NAME",
+        "s3://b/p",
+        &[
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", "{dir}/identity"),
+            ("AWS_ROLE_ARN", "role-of-env"),
+            ("AWS_ROLE_SESSION_NAME", "my-session"),
+        ],
+        &[Asked(STS, "my-session")],
+    ),
+    Row::variable(
+        "AWS_ENDPOINT_URL_STS",
+        "s3://b/p",
+        &[
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", "{dir}/identity"),
+            ("AWS_ROLE_ARN", "role-of-env"),
+            ("AWS_ENDPOINT_URL_STS", "https://sts.example"),
+        ],
+        &[Asked("sts.example:443", "role-of-env"), NotAsked(STS)],
+    ),
+    Row::variable(
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "s3://b/p",
+        &[("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/container-credentials/1")],
+        &[Asked("169.254.170.2", "/container-credentials/1"), PutHas("authorization", "Credential=GIVEN/")],
+    ),
+    Row::variable(
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+        "s3://b/p",
+        &[
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://pod.example/container-credentials"),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "{dir}/identity"),
+        ],
+        &[Asked("pod.example", "/container-credentials"), PutHas("authorization", "Credential=GIVEN/")],
+    ),
+    Row::variable(
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+        "s3://b/p",
+        &[
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://pod.example/container-credentials"),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "{dir}/identity"),
+        ],
+        &[Asked("pod.example", "who-I-am")],
+    ),
+    Row::variable(
+        "AWS_METADATA_ENDPOINT",
+        "s3://b/p",
+        &[("AWS_METADATA_ENDPOINT", "http://meta.example")],
+        &[
+            Asked("meta.example", "/latest/meta-data/iam/security-credentials/role"),
+            PutHas("authorization", "Credential=GIVEN/"),
+            NotAsked(METADATA),
+        ],
+    ),
+    Row::variable(
+        "AWS_IMDSV1_FALLBACK",
+        "s3://b/p",
+        &[("AWS_IMDSV1_FALLBACK", "true"), ("AWS_METADATA_ENDPOINT", "http://old.example")],
+        &[
+            Asked("old.example", "/latest/meta-data/iam/security-credentials/role"),
+            PutHas("authorization", "Credential=GIVEN/"),
+        ],
+    ),
+    Row::variable(
+        "LOGTIDE_CA_FILE",
+        with_keys!(""),
+        &[("LOGTIDE_CA_FILE", "{dir}/ca.pem")],
+        &[At("s3.us-east-1.amazonaws.com:443", "/b/p/o")],
+    ),
+];
