@@ -14,6 +14,9 @@ use std::sync::Arc;
 
 use logtide_model::{Kms, KmsError, KmsKey, KmsVendor};
 
+#[cfg(not(all(feature = "s3", feature = "gcs")))]
+const NOT_BUILT: &str = "this build of logtide has no client for it";
+
 /// The client of the service that a key is in: Amazon's and Google's, by REST. Nothing is asked yet.
 ///
 /// Credentials are those of the key; else those of the machine, from where the storages of that vendor have them. A key
@@ -27,8 +30,10 @@ pub fn open_kms(key: &KmsKey) -> Result<Arc<dyn Kms>, KmsError> {
         KmsVendor::Aws => Ok(Arc::new(aws::Client::new(key)?)),
         #[cfg(feature = "gcs")]
         KmsVendor::Gcp => Ok(Arc::new(gcp::Client::new(key)?)),
-        #[cfg(not(all(feature = "s3", feature = "gcs")))]
-        KmsVendor::Aws | KmsVendor::Gcp => Err(none(key, "this build of logtide has no client for it")),
+        #[cfg(not(feature = "s3"))]
+        KmsVendor::Aws => Err(none(key, NOT_BUILT)),
+        #[cfg(not(feature = "gcs"))]
+        KmsVendor::Gcp => Err(none(key, NOT_BUILT)),
         KmsVendor::Azure => Err(none(key, "logtide has no client for it: hand it one with Builder::kms")),
     }
 }

@@ -86,6 +86,7 @@ impl Parameters {
     }
 
     /// A parameter that is true or false, in the spellings that `br` reads.
+    #[cfg_attr(not(feature = "s3"), allow(dead_code, reason = "the other kinds have no such parameter"))]
     pub(crate) fn flag(&self, name: &str) -> Result<Option<bool>, StorageError> {
         match self.get(name) {
             None => Ok(None),
