@@ -5,16 +5,23 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/logtide/target
 CARGO ?= cargo
 BIN = $(CARGO_TARGET_DIR)/debug
 
-.PHONY: help setup build demo demo-quick demo-s3 test fmt lint unit docs bench bench-scan bench-flush test-storages test-kms fuzz build-sim sim sim-planted test-power-cut
+.PHONY: help setup checkout build demo demo-quick demo-s3 test fmt lint unit docs bench bench-scan bench-flush test-storages test-kms fuzz build-sim sim sim-planted test-power-cut
 help: ## this list
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: ## install what the build needs (Debian), or say what is missing
 	@.ci/setup
 
+# Cargo tells what is fresh by times, not by the checkout: what another one has built since would be taken for ours.
+checkout:
+	@mkdir -p $(CARGO_TARGET_DIR)
+	@if [ "$$(cat $(CARGO_TARGET_DIR)/checkout 2>/dev/null)" != "$(CURDIR)" ]; then \
+	  find crates benches examples fuzz -name '*.rs' -exec touch {} + && echo "$(CURDIR)" > $(CARGO_TARGET_DIR)/checkout; \
+	fi
+
 # The same crates and features in every call: another selection has other features in bindgen's dependencies, and with
 # them another RocksDB to compile.
-build: setup ## the demo and the logtide command
+build: setup checkout ## the demo and the logtide command
 	@echo "building (RocksDB takes about 15 minutes the first time; target: $(CARGO_TARGET_DIR))"
 	$(CARGO) build --locked --workspace --all-features --bins
 
@@ -33,18 +40,18 @@ test: setup fmt lint unit docs ## everything that must be green: format, clippy,
 fmt:
 	$(CARGO) fmt --all --check
 
-lint:
+lint: checkout
 	$(CARGO) clippy --locked --workspace --all-targets --all-features -- -D warnings
 	@# The fuzz runner is a workspace of its own: its lock file has to follow ours, or `make fuzz` stops at it.
 	$(CARGO) metadata --locked --format-version 1 --manifest-path fuzz/runner/Cargo.toml >/dev/null
 
-unit: ## every crate's tests, with a real S3 server (moto) for those of the storages
+unit: checkout ## every crate's tests, with a real S3 server (moto) for those of the storages
 	.ci/servers/run moto $(CARGO) test --locked --workspace --all-features
 
-docs: ## rustdoc, warnings denied
+docs: checkout ## rustdoc, warnings denied
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --all-features
 
-build-sim: ## the simulator (without RocksDB)
+build-sim: checkout ## the simulator (without RocksDB)
 	$(CARGO) build --locked -p logtide-sim
 
 SEEDS ?= 1000
@@ -65,14 +72,14 @@ DURATION ?= 60
 fuzz: ## libFuzzer over every decoder, DURATION seconds each, on stable Rust (TARGETS='records task': only those)
 	@fuzz/run $(DURATION) $(TARGETS)
 
-bench: ## the hook, the append path and flushes to a directory against their floors
+bench: checkout ## the hook, the append path and flushes to a directory against their floors
 	$(CARGO) bench --locked -p logtide-benches
 
-bench-scan: setup ## what a scan costs the foreground, and a catch-up from the raft log against a scan (root, for a cold cache)
+bench-scan: setup checkout ## what a scan costs the foreground, and a catch-up from the raft log against a scan (root, for a cold cache)
 	$(CARGO) build --locked --workspace --all-features --examples
 	$(BIN)/examples/scan_cost
 
-bench-flush: ## flushes to a directory and to a real S3 server (s3s-fs)
+bench-flush: checkout ## flushes to a directory and to a real S3 server (s3s-fs)
 	.ci/servers/run s3s-fs $(CARGO) bench --locked -p logtide-benches --bench flush
 
 STORAGES = moto azurite ceph s3s-fs gcs-fake
@@ -81,9 +88,9 @@ test-storages: $(STORAGES:%=test-storage-%) ## the storage suites against every 
 	@if command -v go >/dev/null; then $(MAKE) test-storage-minio; \
 	else echo "MinIO was not tested: this machine has no Go" >&2; fi
 
-test-storage-%: ## … against one: moto, azurite, ceph, s3s-fs (lies about create-if-absent), gcs-fake, minio
+test-storage-%: checkout ## … against one: moto, azurite, ceph, s3s-fs (lies about create-if-absent), gcs-fake, minio
 	LOGTIDE_TEST_LONG=1 .ci/servers/run $* \
 	  $(CARGO) test --locked -p logtide-storage --all-features --test storages -- real_server faults server tls
 
-test-kms: ## master keys in a key management service: moto's (Amazon), our own fake (Google)
+test-kms: checkout ## master keys in a key management service: moto's (Amazon), our own fake (Google)
 	for server in moto gcs-fake; do .ci/servers/run $$server $(CARGO) test --locked -p logtide-storage --all-features --test kms || exit 1; done

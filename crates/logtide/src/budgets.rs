@@ -1,8 +1,10 @@
 //! The accounted memory (and disk) of a store, by what it is for.
 
+use std::sync::Arc;
+
 use bytesize::ByteSize;
 use logtide_model::MemoryBudget;
-use logtide_temp_file::SpoolRoom;
+use logtide_temp_file::{Files, SpoolDisk, SpoolRoom};
 
 use crate::Config;
 
@@ -19,16 +21,15 @@ pub(crate) struct Budgets {
 }
 
 impl Budgets {
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, files: Arc<dyn Files>) -> Self {
         let budget = |size| MemoryBudget::new(bytes(size));
         let observing = budget(config.memory_quota);
         Budgets {
             events: observing.within(bytes(config.pending_memory_quota)),
-            spool: SpoolRoom::new(
-                &config.temp_path,
-                budget(config.temp_file_memory_quota),
-                config.temp_file_disk_quota.as_u64(),
-            ),
+            spool: SpoolRoom {
+                memory: budget(config.temp_file_memory_quota),
+                disk: SpoolDisk::with_files(&config.temp_path, config.temp_file_disk_quota.as_u64(), files),
+            },
             locks: observing.within(bytes(config.lock_memory_quota)),
             scan: observing.within(bytes(config.initial_scan_pending_memory_quota)),
             upload: budget(config.upload_memory_quota),

@@ -14,7 +14,7 @@ use logtide_model::{Host, Kms, KmsError, KmsKey, Random};
 use logtide_observer::{Observer, ObserverConfig};
 use logtide_shard::{Shard, ShardConfig};
 use logtide_storage::{Storage, StorageError};
-use logtide_temp_file::TaskKeys;
+use logtide_temp_file::{Files, SystemFiles, TaskKeys};
 use prometheus::Registry;
 use tokio::runtime::{Handle, Runtime};
 
@@ -43,6 +43,7 @@ pub struct Builder {
     coordinator: Coordinator,
     opener: Opener,
     encryption: Encryption,
+    files: Arc<dyn Files>,
 }
 
 enum Coordinator {
@@ -57,7 +58,8 @@ impl Builder {
         let coordinator = Coordinator::Directory(coordinator.into());
         let opener: Opener = Arc::new(logtide_storage::open);
         let (config, registry, encryption) = (Config::default(), Registry::new(), Encryption::default());
-        Builder { host, config, registry, coordinator, opener, encryption }
+        let files = Arc::new(SystemFiles);
+        Builder { host, config, registry, coordinator, opener, encryption, files }
     }
 
     /// Uses another kind of coordinator.
@@ -95,6 +97,13 @@ impl Builder {
     /// can be guessed makes encryption void: only simulations set another one.
     pub fn random(mut self, random: Arc<dyn Random>) -> Self {
         self.encryption.random = random;
+        self
+    }
+
+    /// Where the spool's files are kept, if not in files of the system below `temp-path`: for a host that has its own way
+    /// to its disks, and for simulations. Files of dead processes are looked for in the directory all the same.
+    pub fn spool_files(mut self, files: Arc<dyn Files>) -> Self {
+        self.files = files;
         self
     }
 
@@ -142,7 +151,7 @@ impl Builder {
             Coordinator::Directory(dir) => Arc::new(DirectoryStore::open(dir).map_err(|e| unavailable(&e))?),
         };
         let metrics = Metrics::register(&self.registry)?;
-        let budgets = Budgets::new(&self.config);
+        let budgets = Budgets::new(&self.config, self.files);
         let observer_config = ObserverConfig { shards: self.config.num_threads, memory: budgets.events.clone() };
         let (observer, queues) = Observer::new(observer_config);
         let node = Node {

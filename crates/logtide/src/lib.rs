@@ -39,4 +39,5 @@ pub use config::Config;
 pub use error::{ConfigError, StartError};
 pub use executor::Executor;
 pub use logtide_model::{self as model, Host, RaftObserver};
+pub use logtide_temp_file::{Files, RawFile};
 pub use stepped::Stepped;

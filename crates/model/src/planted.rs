@@ -52,13 +52,17 @@ pub enum Bug {
     MarkEndTooEarly,
     /// A scan does not ask whether a range was deleted since its start.
     RangeDeleteUnseen,
+    /// A record that finds no room in the spool is forgotten.
+    NoRoomForgotten,
+    /// An object whose blocks the disk does not give back counts as uploaded.
+    LostBlockSkipped,
     /// A restore keeps the newest value of a key and drops the one that is committed.
     RestoreDropsValue,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 25] = [
+    pub const ALL: [Bug; 27] = [
         Bug::FailedFlushCounts,
         Bug::PublishedTooEarly,
         Bug::FlushOutOfOrder,
@@ -83,6 +87,8 @@ impl Bug {
         Bug::MarkForgotten,
         Bug::MarkEndTooEarly,
         Bug::RangeDeleteUnseen,
+        Bug::NoRoomForgotten,
+        Bug::LostBlockSkipped,
         Bug::RestoreDropsValue,
     ];
 

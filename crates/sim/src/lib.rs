@@ -14,6 +14,7 @@ pub mod client;
 mod coordinator;
 mod crashes;
 mod digest;
+mod disk;
 mod durable;
 mod history;
 mod host;

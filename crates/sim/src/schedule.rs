@@ -57,6 +57,10 @@ pub enum Step {
     BadCoordinator(u8),
     /// The coordinator is well again.
     GoodCoordinator,
+    /// The disk of a store's spool, or of all, has trouble of that kind.
+    BadDisk(u8, u8),
+    /// The disks of all spools are well again.
+    GoodDisks,
     /// The timestamp service goes away.
     TsoAway,
     /// The timestamp service is back.
@@ -143,6 +147,7 @@ struct Flavour {
     ingestions: u32,
     range_deletes: u32,
     settings: u32,
+    disks: u32,
 }
 
 impl Flavour {
@@ -163,6 +168,7 @@ impl Flavour {
             ingestions: some(12),
             range_deletes: if some(3) == 1 { 3 } else { 0 },
             settings: some(6),
+            disks: some(16),
         }
     }
 
@@ -188,6 +194,7 @@ impl Flavour {
             (self.ingestions, 17),
             (self.range_deletes, 18),
             (self.settings, 19),
+            (self.disks, 20),
         ];
         let total: u32 = kinds.iter().map(|(weight, _)| weight).sum();
         let mut at = rng.random_range(0..total);
@@ -271,6 +278,13 @@ fn draw(kind: u32, rng: &mut SmallRng) -> Step {
         16 => Step::Check(rng.random()),
         17 => Step::Ingest(rng.random()),
         18 => Step::DeleteRange(rng.random()),
-        _ => Step::Configure(rng.random(), rng.random()),
+        19 => Step::Configure(rng.random(), rng.random()),
+        _ => {
+            if rng.random_bool(0.7) {
+                Step::BadDisk(rng.random(), rng.random())
+            } else {
+                Step::GoodDisks
+            }
+        }
     }
 }

@@ -38,7 +38,7 @@ pub trait RawFile: Debug + Send + Sync {
 
 /// The files of the system.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SystemFiles;
+pub struct SystemFiles;
 
 impl Files for SystemFiles {
     fn create(&self, path: &Path) -> io::Result<Box<dyn RawFile>> {

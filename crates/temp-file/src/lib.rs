@@ -35,7 +35,7 @@ mod stale;
 pub use disk::SpoolDisk;
 pub use encryption::{SpoolEncryption, TaskKeys};
 pub use error::SpoolError;
-pub use files::{Files, RawFile};
+pub use files::{Files, RawFile, SystemFiles};
 pub use room::{SpoolRoom, SpoolTrouble};
 pub use sealed::{SealedFile, SealedSpool};
 pub use spool::{Spool, SpoolConfig};

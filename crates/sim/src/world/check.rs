@@ -13,7 +13,6 @@ use object_store::ObjectStoreExt;
 use object_store::path::Path;
 
 use super::World;
-use super::node::SimNode;
 use crate::violation::Violation;
 
 /// Values by raw key.
@@ -35,7 +34,8 @@ impl World {
             self.task.checkpoint = checkpoint;
             self.history.completed(checkpoint);
         }
-        if let Some(over) = self.nodes.values().chain(&self.zombies).find_map(SimNode::over_budget) {
+        let disk_failed = self.disks.failures() > 0;
+        if let Some(over) = self.nodes.values().chain(&self.zombies).find_map(|node| node.over_budget(disk_failed)) {
             return Err(Violation::Memory(over));
         }
         // Whoever finds a record gone answers what must not be.

@@ -14,6 +14,7 @@ use rand::rngs::SmallRng;
 use super::World;
 use super::node::Settings;
 use crate::coordinator::CoordinatorFaults;
+use crate::disk::DiskFaults;
 use crate::schedule::Step;
 use crate::storage::StorageFaults;
 use crate::violation::Violation;
@@ -44,6 +45,8 @@ impl World {
             Step::GoodStorage => self.set_storage(StorageFaults::default()),
             Step::BadCoordinator(how) => self.coordinator.set_faults(bad_coordinator(how)),
             Step::GoodCoordinator => self.coordinator.set_faults(CoordinatorFaults::default()),
+            Step::BadDisk(n, how) => self.bad_disk(n, bad_disk(how)),
+            Step::GoodDisks => self.disks.heal(),
             Step::TsoAway => self.cluster.pd().set_tso_available(false),
             Step::TsoBack => self.cluster.pd().set_tso_available(true),
             Step::ClockJump(ms) => self.jump_clock(i64::from(ms)),
@@ -64,6 +67,12 @@ impl World {
         let regions = self.cluster.pd().regions();
         let at = usize::from(n) % regions.len().max(1);
         regions.into_iter().nth(at).map(|(region, ..)| region)
+    }
+
+    fn bad_disk(&self, n: u8, faults: DiskFaults) {
+        let (one, stores) = (self.store(n), self.cluster.stores());
+        let ill = stores.into_iter().filter(|store| *store == one || n.is_multiple_of(3));
+        ill.for_each(|store| self.disks.set(store, faults));
     }
 
     fn transfer(&mut self, region: u8, to: u8) {
@@ -355,6 +364,20 @@ fn bad_storage(how: u8) -> StorageFaults {
         1 => StorageFaults { refuse: 0.4, slow_ms, ..StorageFaults::default() },
         2 => StorageFaults { lose: 0.4, slow_ms, ..StorageFaults::default() },
         _ => StorageFaults { refuse: 0.2, lose: 0.2, slow_ms: slow_ms * 4, away: false },
+    }
+}
+
+fn bad_disk(how: u8) -> DiskFaults {
+    let none = DiskFaults::default();
+    match how % 8 {
+        // Full; read-only; failing.
+        0..=1 => DiskFaults { create: 1.0, write: 1.0, ..none },
+        2 => DiskFaults { create: 1.0, write: 1.0, remove: 1.0, ..none },
+        3..=4 => DiskFaults { create: 0.1, write: 0.3, remove: 0.1, ..none },
+        5 => DiskFaults { remove: 1.0, ..none },
+        // What is lost for ever, now and then.
+        6 => DiskFaults { read: 0.6, ..none },
+        _ => DiskFaults { damage: 0.6, ..none },
     }
 }
 

@@ -25,6 +25,7 @@ use tokio::runtime::Runtime;
 use crate::client::{Scripts, SimClient};
 use crate::coordinator::{CoordinatorFaults, Flaky};
 use crate::digest::Digest;
+use crate::disk::SimDisks;
 use crate::durable::{CrashPoint, DurableSteps};
 use crate::history::History;
 use crate::host::HostFaults;
@@ -53,6 +54,7 @@ pub struct World {
     coordinator: Flaky,
     host_faults: HostFaults,
     storage_faults: StorageFaults,
+    disks: SimDisks,
     settings: node::Settings,
     clock: ManualClock,
     coordinator_clock: CoordinatorClock,
@@ -83,6 +85,8 @@ pub struct Counts {
     pub restores: u64,
     /// Of these, how many were refused because of a range delete, and allowed then.
     pub refusals: u64,
+    /// Requests to the disks of spools that failed.
+    pub disk_failures: u64,
     /// Objects at the end that no metadata refers to, left by crashes.
     pub orphans: u64,
     /// How often the global checkpoint rose.
@@ -135,6 +139,7 @@ impl World {
             coordinator,
             host_faults: HostFaults::new(rng.random()),
             storage_faults: StorageFaults::default(),
+            disks: SimDisks::new(rng.random()),
             settings,
             clock,
             coordinator_clock,
@@ -178,7 +183,7 @@ impl World {
     /// What happened so far.
     pub fn counts(&self) -> Counts {
         let objects = self.task.objects();
-        Counts { versions: self.history.versions(), objects, ..self.counts }
+        Counts { versions: self.history.versions(), objects, disk_failures: self.disks.failures(), ..self.counts }
     }
 
     /// Stands for everything that happened: equal histories have equal ones.
@@ -259,6 +264,7 @@ impl World {
         self.coordinator.set_faults(CoordinatorFaults::default());
         self.cluster.pd().set_tso_available(true);
         self.host_faults.set_snapshots(0.0);
+        self.disks.heal();
     }
 
     pub(crate) fn pause(&mut self, paused: bool) -> Result<(), Violation> {
