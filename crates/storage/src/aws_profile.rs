@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 
 use object_store::aws::AwsCredential;
 
-use crate::environment::{CREDENTIALS_FILE, variable};
+use crate::environment::{CREDENTIALS_FILE, HOME, variable};
+use crate::parameters::{UNPRINTABLE, is_printable};
 
 /// The file, wherever the environment puts it.
 pub(crate) fn file() -> Option<PathBuf> {
     if let Some(file) = variable(CREDENTIALS_FILE) {
         return Some(file.into());
     }
-    variable("HOME").map(|home| Path::new(&home).join(".aws/credentials"))
+    variable(HOME).map(|home| Path::new(&home).join(".aws/credentials"))
 }
 
 /// The keys of a profile: `None` if the text has no such profile, an error if it is not made of keys.
@@ -41,7 +42,11 @@ pub(crate) fn find(text: &str, profile: &str) -> Option<Result<AwsCredential, St
         None => "it has not both aws_access_key_id and aws_secret_access_key".to_owned(),
     };
     found.then(|| match (key_id, secret_key) {
-        (Some(key_id), Some(secret_key)) => Ok(AwsCredential { key_id, secret_key, token }),
+        (Some(key_id), Some(secret_key)) => {
+            let all = [Some(&key_id), Some(&secret_key), token.as_ref()];
+            let good = all.into_iter().flatten().all(|text| is_printable(text));
+            if good { Ok(AwsCredential { key_id, secret_key, token }) } else { Err(UNPRINTABLE.to_owned()) }
+        }
         _ => Err(missing()),
     })
 }
@@ -52,7 +57,8 @@ mod tests {
 
     const FILE: &str = "# mine\n[default]\naws_access_key_id = A\naws_secret_access_key=S/+=\n\n[ work ]\r\n\
                         aws_access_key_id=B\r\naws_secret_access_key = T\naws_session_token = U\n; no\n\
-                        [role]\nrole_arn = arn:x\n[half]\naws_access_key_id = C\n";
+                        [role]\nrole_arn = arn:x\n[half]\naws_access_key_id = C\n\
+                        [odd]\naws_access_key_id = C\naws_secret_access_key = \u{e4}\n";
 
     #[test]
     fn a_profile_is_found_by_its_name() {
@@ -68,6 +74,7 @@ mod tests {
     #[test]
     fn what_is_not_keys_is_refused() {
         assert!(find(FILE, "role").unwrap().unwrap_err().contains("role_arn"));
+        assert!(find(FILE, "odd").unwrap().unwrap_err().contains("character"));
         assert!(find(FILE, "half").unwrap().unwrap_err().contains("aws_secret_access_key"));
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::connector::{Connector, element};
+use crate::parameters::is_printable;
 use crate::trouble::{Answer, Trouble};
 
 const SERVICE: &str = "sts";
@@ -60,7 +61,7 @@ impl RoleCredentials {
             let (status, said) = (parts.status.as_u16(), body.into_owned());
             return Err(Answer { status, said, trouble: Trouble::Denied }.into());
         }
-        let part = |name: &str| element(&body, name).map(str::to_owned);
+        let part = |name: &str| element(&body, name).filter(|text| is_printable(text)).map(str::to_owned);
         match (part("AccessKeyId"), part("SecretAccessKey"), part("SessionToken")) {
             (Some(key_id), Some(secret_key), token) => Ok(AwsCredential { key_id, secret_key, token }),
             _ => Err("the answer has no credentials: is it the security token service?".into()),

@@ -21,10 +21,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 
-use crate::StorageError;
 use crate::environment::{CA_FILE as CA_FILE_VARIABLE, variable};
 use crate::parameters::Parameters;
 use crate::trouble::{Answer, Trouble, of_answer};
+use crate::{StorageError, environment};
 
 /// The parameter that names a file of certificates to trust, besides the system's.
 pub(crate) const CA_FILE: &str = "ca-file";
@@ -59,15 +59,15 @@ pub(crate) struct Connector {
 impl Connector {
     /// One that trusts the system's certificates and those that the parameters or the environment name.
     pub(crate) fn new(parameters: &Parameters) -> Result<Self, StorageError> {
-        let file = parameters.get(CA_FILE).map(str::to_owned).or_else(|| variable(CA_FILE_VARIABLE));
         let mut roots = RootCertStore::empty();
         // A machine without certificates can still reach what its own file vouches for, or what speaks plain HTTP.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(file) = file {
-            add_file(&mut roots, &file).map_err(|reason| {
-                let remedy = format!("name a readable PEM file of CA certificates in {CA_FILE} or {CA_FILE_VARIABLE}");
-                parameters.bad(CA_FILE, &reason, &remedy)
-            })?;
+        let remedy = "name a readable PEM file of CA certificates in ca-file or LOGTIDE_CA_FILE";
+        match (parameters.get(CA_FILE), variable(CA_FILE_VARIABLE)) {
+            (Some(file), _) => add_file(&mut roots, file).map_err(|why| parameters.bad(CA_FILE, &why, remedy))?,
+            (None, Some(file)) => add_file(&mut roots, &file)
+                .map_err(|why| environment::bad(parameters.url(), CA_FILE_VARIABLE, &why, remedy))?,
+            (None, None) => {}
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use logtide_model::{Class, Diagnose, ErrorCode};
 use thiserror::Error;
 
-use crate::trouble::{Trouble, cause, classify};
+use crate::trouble::{NoCredentials, Trouble, cause, classify};
 
 /// Why a storage could not be opened, probed or claimed.
 #[derive(Debug, Error)]
@@ -38,6 +38,18 @@ pub enum StorageError {
         /// Why not.
         reason: String,
         /// What to write instead.
+        remedy: String,
+    },
+    /// A variable of the environment that cannot be used.
+    #[error("cannot open '{url}' with the variable '{name}' of the environment: {reason}")]
+    Variable {
+        /// The URL without its parameters.
+        url: String,
+        /// Its name.
+        name: &'static str,
+        /// Why not.
+        reason: String,
+        /// What to do about it.
         remedy: String,
     },
     /// What a URL and the environment say does not make a storage.
@@ -144,7 +156,7 @@ impl Diagnose for StorageError {
             StorageError::NotInThisBuild { .. } => {
                 "build logtide with the features s3, gcs and azure of logtide-storage, or use local:///dir".to_owned()
             }
-            StorageError::Parameter { remedy, .. } => remedy.clone(),
+            StorageError::Parameter { remedy, .. } | StorageError::Variable { remedy, .. } => remedy.clone(),
             StorageError::Unopened { .. } => {
                 "check the parameters of the URL and the credentials in the environment of logtide".to_owned()
             }
@@ -170,7 +182,7 @@ impl Diagnose for StorageError {
 
 fn remedy_for(url: &str, source: &object_store::Error) -> String {
     if !url.starts_with("local:") {
-        return remote_remedy(url, classify(source));
+        return remote_remedy(url, source);
     }
     match io_kind(source) {
         Some(io::ErrorKind::PermissionDenied) => {
@@ -182,18 +194,39 @@ fn remedy_for(url: &str, source: &object_store::Error) -> String {
     }
 }
 
-fn remote_remedy(url: &str, trouble: Trouble) -> String {
-    match trouble {
+fn remote_remedy(url: &str, source: &object_store::Error) -> String {
+    let bucket = if url.starts_with("azure:") { "container, account" } else { "bucket, region" };
+    match classify(source) {
+        Trouble::Denied if cause::<NoCredentials>(source).is_some() => {
+            format!("give credentials for '{url}': in its parameters, or in the environment of logtide")
+        }
         Trouble::Denied => {
             format!("check the credentials for '{url}', and that they may put, get, list and delete below its prefix")
         }
         Trouble::RateLimited { .. } => format!("nothing, if it passes; else ask for a higher request rate for '{url}'"),
         Trouble::Full => format!("raise the quota of '{url}', or make room"),
         Trouble::NotFound | Trouble::Permanent => {
-            format!("check bucket, region and endpoint in '{url}'; logtide does not create buckets")
+            format!("check {bucket} and endpoint in '{url}'; logtide does not create buckets")
         }
-        Trouble::Precondition | Trouble::Unavailable => {
-            format!("nothing, if it passes; else check that this machine can reach '{url}'")
+        Trouble::Precondition | Trouble::Unavailable => tls_remedy(url, source)
+            .unwrap_or_else(|| format!("nothing, if it passes; else check that this machine can reach '{url}'")),
+    }
+}
+
+#[cfg(not(feature = "remote"))]
+fn tls_remedy(_: &str, _: &object_store::Error) -> Option<String> {
+    None
+}
+
+#[cfg(feature = "remote")]
+fn tls_remedy(url: &str, source: &object_store::Error) -> Option<String> {
+    match cause::<rustls::Error>(source)? {
+        rustls::Error::InvalidCertificate(_) => Some(format!(
+            "check host and clock; if an authority of your own vouches for '{url}', name its file in ca-file or LOGTIDE_CA_FILE"
+        )),
+        rustls::Error::InvalidMessage(_) => {
+            Some(format!("check port and scheme of the endpoint in '{url}': http:// if the server has no TLS"))
         }
+        _ => None,
     }
 }

@@ -1,23 +1,32 @@
 //! Google Cloud Storage.
 
+use std::path::Path;
+
 use object_store::ClientOptions;
 use object_store::gcp::GoogleCloudStorageBuilder;
 
 use crate::connector::{CA_FILE, Connector, retry};
+use crate::credentials::From;
+use crate::environment::variable;
 use crate::parameters::{Known, Parameters};
 use crate::remote_url::RemoteUrl;
-use crate::{Storage, StorageError, environment};
+use crate::{Storage, StorageError, credentials, environment};
 
 const FILE: &str = "credentials-file";
 const BLOB: &str = "credentials-blob";
 
+/// The login of `gcloud`, below the home directory.
+const LOGIN: &str = ".config/gcloud/application_default_credentials.json";
+/// Of the interface that `br` uses.
+const JSON_PATH: &str = "/storage/v1";
+
 /// The parameters of `br`'s `gcs://` and our own.
 pub(crate) const PARAMETERS: &[Known] = &[
     Known::plain("endpoint"),
-    Known::plain(FILE),
-    Known::secret(BLOB),
+    Known::plain(FILE).any_text(),
+    Known::secret(BLOB).any_text(),
     Known::plain("storage-class"),
-    Known::plain(CA_FILE),
+    Known::plain(CA_FILE).any_text(),
     Known::refused(
         "predefined-acl",
         "logtide sets no access lists",
@@ -33,12 +42,31 @@ pub(crate) fn open(remote: &RemoteUrl) -> Result<Storage, StorageError> {
         .with_http_connector(Connector::new(parameters)?);
     if let Some(endpoint) = parameters.get("endpoint") {
         let endpoint = remote.endpoint(endpoint)?;
+        if endpoint.path().trim_end_matches('/') == JSON_PATH {
+            let reason = "it is that of the JSON interface, and logtide uses the XML interface";
+            return Err(parameters.bad("endpoint", reason, "leave /storage/v1 out"));
+        }
         let endpoint = endpoint.as_str().trim_end_matches('/').to_owned();
         builder = builder.with_base_url(&endpoint);
         builder = builder.with_client_options(ClientOptions::new().with_allow_http(endpoint.starts_with("http:")));
     }
-    let store = builder.build().map_err(|e| remote.unopened(&e))?;
+    let unopened = |e: object_store::Error| remote.unopened(&e);
+    let inner = builder.clone().build().map_err(unopened)?.credentials().clone();
+    let builder = builder.with_credentials(credentials::from(from(parameters), &inner));
+    let store = builder.build().map_err(unopened)?;
     Ok(remote.storage(store, parameters.get("storage-class")))
+}
+
+/// Where credentials come from; the login of `gcloud` is where object_store looks for it.
+fn from(parameters: &Parameters) -> From {
+    let written = parameters.get(FILE).or(parameters.get(BLOB)).is_some();
+    let login = || variable(environment::HOME).is_some_and(|home| Path::new(&home).join(LOGIN).exists());
+    match environment::GCS.iter().any(|name| variable(name).is_some()) {
+        _ if written => From::Said("the login of the URL"),
+        true => From::Said("the login of GOOGLE_…"),
+        false if login() => From::Said("the login of gcloud"),
+        false => From::Machine,
+    }
 }
 
 /// A builder with the credentials of the parameters, else of the environment.
@@ -113,6 +141,7 @@ mod tests {
         };
         for (parameters, name, says) in [
             ("predefined-acl=private".to_owned(), "predefined-acl", "uniform access"),
+            ("endpoint=http://h/storage/v1/".to_owned(), "endpoint", "leave"),
             ("credentials-file=/nowhere/x".to_owned(), "credentials-file", "/nowhere/x"),
             ("credentials-file=/x&credentials-blob={}".to_owned(), "credentials-blob", "one of them"),
             ("credentials-blob=S3CRET".to_owned(), "credentials-blob", "no JSON"),

@@ -62,6 +62,7 @@ mod tests {
             ("aws-kms:///k?REGION=r&AWS_ACCESS_KEY_ID=S3CRET", "AWS_SECRET_ACCESS_KEY"),
             ("aws-kms:///k?REGION=r&AWS_SECRET_ACCESS_KEY=S3CRET", "AWS_ACCESS_KEY_ID"),
             ("aws-kms:///k?REGION=r%2Fx", "REGION"),
+            ("aws-kms:///k?REGION=r&AWS_ACCESS_KEY_ID=A%0A&AWS_SECRET_ACCESS_KEY=S3CRET", "line end"),
             (&format!("{GCP}?CREDENTIALS=/nowhere/S3"), "/nowhere/S3"),
             (
                 &format!("{GCP}?CREDENTIALS={{%22type%22:%22external_account%22%2C%22x%22:%22S3CRET%22}}"),

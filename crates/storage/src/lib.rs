@@ -18,7 +18,11 @@ mod backupmeta;
 mod checkpoint;
 #[cfg(feature = "remote")]
 mod connector;
+#[cfg(feature = "remote")]
+mod credentials;
 mod durable;
+#[cfg(feature = "remote")]
+mod endpoint;
 #[cfg_attr(not(feature = "remote"), allow(dead_code, reason = "remote storages alone use all of it"))]
 mod environment;
 mod error;

@@ -11,11 +11,21 @@ use crate::{Setting, StorageError};
 /// What must not stand as it is in a value. `+` is among them, for other readers of URLs take it for a space.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+').add(b'<').add(b'>');
 
+/// What cannot stand in a header, and where object_store would panic.
+pub(crate) const UNPRINTABLE: &str = "it has a character that cannot be sent (a line end, perhaps)";
+
+/// True for what can stand in the header of a request.
+pub(crate) fn is_printable(text: &str) -> bool {
+    text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+}
+
 /// A parameter that a kind of storage knows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Known {
     name: &'static str,
     secret: bool,
+    /// Whether its value may be of any characters, as those of a file's name.
+    any_text: bool,
     /// Why it cannot be used, and what to do instead.
     refused: Option<(&'static str, &'static str)>,
 }
@@ -28,17 +38,22 @@ impl Known {
 
     /// One that may be shown.
     pub(crate) const fn plain(name: &'static str) -> Self {
-        Known { name, secret: false, refused: None }
+        Known { name, secret: false, any_text: false, refused: None }
     }
 
     /// One that is shown to nobody.
     pub(crate) const fn secret(name: &'static str) -> Self {
-        Known { name, secret: true, refused: None }
+        Known { name, secret: true, any_text: false, refused: None }
     }
 
     /// One of `br`'s that logtide cannot honour: the reason, and what to do instead.
     pub(crate) const fn refused(name: &'static str, reason: &'static str, remedy: &'static str) -> Self {
-        Known { name, secret: false, refused: Some((reason, remedy)) }
+        Known { name, secret: false, any_text: false, refused: Some((reason, remedy)) }
+    }
+
+    /// Its value may be of any characters.
+    pub(crate) const fn any_text(self) -> Self {
+        Known { any_text: true, ..self }
     }
 }
 
@@ -71,6 +86,9 @@ impl Parameters {
             }
             if let Some((reason, remedy)) = found.refused {
                 return Err(parameter(url, found.name, reason, remedy));
+            }
+            if !found.any_text && !is_printable(&text) {
+                return Err(parameter(url, found.name, UNPRINTABLE, "write printable ASCII characters alone"));
             }
             let value = Value { text: text.into_owned(), secret: found.secret };
             if values.insert(found.name, value).is_some() {
@@ -177,6 +195,8 @@ mod tests {
             ("regoin=SECRET", "regoin", "region, path-style, key"),
             ("key=SECRET&key=SECRET", "key", "once"),
             ("key=ab&SECRET/x=", "…", "spelling"),
+            ("key=SECRET%0A", "key", "a line end"),
+            ("region=SECRET%C3%A4", "region", "ASCII"),
         ] {
             let error = read(query).unwrap_err();
             let text = format!("{error} {}", error.remedy());

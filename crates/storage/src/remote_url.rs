@@ -103,6 +103,8 @@ impl RemoteUrl {
 
     /// Opens it. Nothing is sent yet.
     pub(crate) fn open(&self) -> Result<Storage, StorageError> {
+        #[cfg(feature = "remote")]
+        crate::environment::check(self.kind, self.parameters.url())?;
         match self.kind {
             #[cfg(feature = "s3")]
             Kind::S3 => crate::s3::open(self),
@@ -118,15 +120,8 @@ impl RemoteUrl {
     /// An endpoint as it was given: scheme, host, and perhaps port and path.
     #[cfg(feature = "remote")]
     pub(crate) fn endpoint(&self, endpoint: &str) -> Result<url::Url, StorageError> {
-        let bad =
-            |reason: &str| self.parameters.bad("endpoint", reason, "write scheme and host: endpoint=https://host:port");
-        let url = url::Url::parse(endpoint).map_err(|e| bad(&format!("it is no URL: {e}")))?;
-        let good = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
-        if good && url.host().is_some() && url.query().is_none() && url.fragment().is_none() {
-            Ok(url)
-        } else {
-            Err(bad("it is not the address of a server"))
-        }
+        let bad = |reason: String| self.parameters.bad("endpoint", &reason, "write endpoint=https://host:port");
+        crate::endpoint::address(endpoint).map_err(bad)
     }
 
     /// The store of this URL, opened.

@@ -3,12 +3,11 @@
 use object_store::ClientOptions;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 
-use crate::aws_credentials::{from_environment, with_credentials};
-use crate::connector::{CA_FILE, Connector, retry};
+use crate::connector::{CA_FILE, Connector};
 use crate::environment::variable;
 use crate::parameters::{Known, Parameters};
 use crate::remote_url::RemoteUrl;
-use crate::{Storage, StorageError, environment};
+use crate::{Storage, StorageError, aws_credentials, environment};
 
 /// The parameters of `br`'s `s3://` and our own.
 pub(crate) const PARAMETERS: &[Known] = &[
@@ -17,7 +16,7 @@ pub(crate) const PARAMETERS: &[Known] = &[
     Known::secret("access-key"),
     Known::secret("secret-access-key"),
     Known::secret("session-token"),
-    Known::plain("profile"),
+    Known::plain("profile").any_text(),
     Known::plain("force-path-style"),
     Known::plain("use-accelerate-endpoint"),
     Known::plain("provider"),
@@ -28,7 +27,7 @@ pub(crate) const PARAMETERS: &[Known] = &[
     // It keeps others from taking the role by mistake.
     Known::secret("external-id"),
     Known::plain("object-lock-enabled"),
-    Known::plain(CA_FILE),
+    Known::plain(CA_FILE).any_text(),
     Known::refused(
         "acl",
         "logtide sets no access lists",
@@ -41,24 +40,25 @@ const BY_HOST: &[&str] = &["alibaba", "netease", "tencent"];
 
 const ENCRYPTION: &str = "aws_server_side_encryption";
 
-/// Without it `br` takes the same.
-const DEFAULT_REGION: &str = "us-east-1";
-
 pub(crate) fn open(remote: &RemoteUrl) -> Result<Storage, StorageError> {
     let parameters = &remote.parameters;
     let connector = Connector::new(parameters)?;
-    let builder =
-        from_environment().with_bucket_name(&remote.bucket).with_retry(retry()).with_http_connector(connector.clone());
-    let builder = with_address(with_region(builder, parameters), remote)?;
-    let builder = with_encryption(with_credentials(builder, remote, &connector)?, parameters)?;
+    let builder = aws_credentials::builder(&remote.bucket, None, parameters, &connector)?;
+    let builder = with_encryption(with_address(builder, remote)?, parameters)?;
     let store = builder.build().map_err(|e| remote.unopened(&e))?;
-    Ok(remote.storage(store, parameters.get("storage-class")))
+    Ok(remote.storage(store, class(parameters)?))
 }
 
-fn with_region(builder: AmazonS3Builder, parameters: &Parameters) -> AmazonS3Builder {
-    let from_environment = builder.get_config_value(&AmazonS3ConfigKey::Region);
-    let region = parameters.get("region").map(str::to_owned).or(from_environment);
-    builder.with_region(region.unwrap_or_else(|| DEFAULT_REGION.to_owned()))
+/// The storage class of objects: one of those from which they can be read.
+fn class(parameters: &Parameters) -> Result<Option<&str>, StorageError> {
+    match parameters.get("storage-class") {
+        Some(class @ ("GLACIER" | "DEEP_ARCHIVE")) => {
+            let reason = format!("logtide reads what it wrote, and what is in {class} cannot be read at once");
+            let remedy = "write another, as GLACIER_IR, and let a rule of the bucket move old objects";
+            Err(parameters.bad("storage-class", &reason, remedy))
+        }
+        class => Ok(class),
+    }
 }
 
 /// Where the bucket is, and whether its name stands in the host or in the path.
@@ -72,9 +72,12 @@ fn with_address(builder: AmazonS3Builder, remote: &RemoteUrl) -> Result<AmazonS3
         }
         return Ok(builder.with_endpoint(format!("https://{bucket}.s3-accelerate.amazonaws.com")));
     }
-    let named = environment::S3_ENDPOINTS.iter().find_map(|name| variable(name));
-    let Some(endpoint) = parameters.get("endpoint").map(str::to_owned).or(named) else { return Ok(builder) };
-    let mut address = remote.endpoint(&endpoint)?;
+    let named = || environment::S3_ENDPOINTS.iter().find_map(|name| Some((*name, variable(name)?)));
+    let mut address = match (parameters.get("endpoint"), named()) {
+        (Some(endpoint), _) => remote.endpoint(endpoint)?,
+        (None, Some((name, endpoint))) => environment::address_of(parameters.url(), name, &endpoint)?,
+        (None, None) => return Ok(builder),
+    };
     if in_host {
         let host = format!("{bucket}.{}", address.host_str().unwrap_or_default());
         let reason = format!("'{host}' is no host");
@@ -188,6 +191,8 @@ mod tests {
             ("access-key=K", "access-key", "both"),
             ("secret-access-key=S3CRET", "secret-access-key", "all"),
             ("session-token=S3CRET", "secret-access-key", "all"),
+            ("storage-class=DEEP_ARCHIVE", "storage-class", "rule of the bucket"),
+            ("region=a/b", "region", "us-east-1"),
             ("sse=rot13", "sse", "AES256"),
             ("sse-kms-key-id=k", "sse-kms-key-id", "aws:kms"),
             ("force-path-style=maybe", "force-path-style", "true or false"),

@@ -51,6 +51,9 @@ fn from_cause(error: &Error) -> Trouble {
     if let Some(answer) = cause::<Answer>(error) {
         return answer.trouble;
     }
+    if let Some(none) = cause::<NoCredentials>(error) {
+        return none.trouble;
+    }
     match cause::<io::Error>(error).map(io::Error::kind) {
         Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => Trouble::Full,
         // A file stands where a directory would be.
@@ -67,14 +70,25 @@ pub(crate) fn cause<E: StdError + 'static>(error: &Error) -> Option<&E> {
         if let Some(found) = e.downcast_ref::<E>() {
             return Some(found);
         }
-        next = e.source();
+        // An error of a file or a socket has another in it, and names only what is below that.
+        let inner = e.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        next = inner.map(|inner| inner as _).or_else(|| e.source());
     }
     None
 }
 
+/// There is nothing to sign a request with.
+#[derive(Debug, Error)]
+#[error("there are no credentials: {why}: {source}")]
+pub(crate) struct NoCredentials {
+    pub(crate) why: String,
+    pub(crate) trouble: Trouble,
+    pub(crate) source: Error,
+}
+
 /// The answer of a server that says no: what it says, and nothing that a server repeats from the request.
 #[derive(Debug, Error)]
-#[error("the storage answered {status} {said}")]
+#[error("the server answered {status}{}{said}", if said.is_empty() { "" } else { " " })]
 pub(crate) struct Answer {
     pub(crate) status: u16,
     /// Code and message.

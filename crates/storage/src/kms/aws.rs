@@ -11,7 +11,9 @@ use url::Url;
 
 use super::line::{Line, Service, Subject, address, base64, bytes, connector, no_parameters, post, set};
 use crate::connector::Connector;
-use crate::environment::variable;
+use crate::environment::{self, variable};
+use crate::parameters::{UNPRINTABLE, is_printable};
+use crate::remote_url::Kind;
 
 const SERVICE: &str = "kms";
 const CONTENT: &str = "application/x-amz-json-1.1";
@@ -146,6 +148,9 @@ fn credentials(
         value.transpose().map_err(|_| subject.error(format!("its {name} is no text")))
     };
     match (text("access_key")?, text("secret_access_key")?) {
+        (Some(key), Some(secret)) if !is_printable(&key) || !is_printable(&secret) => {
+            Err(subject.error(format!("its credentials: {UNPRINTABLE}")))
+        }
         (Some(key_id), Some(secret_key)) => {
             Ok(Arc::new(StaticCredentialProvider::new(AwsCredential { key_id, secret_key, token: None })))
         }
@@ -153,13 +158,10 @@ fn credentials(
         (None, Some(_)) => Err(subject.error("AWS_ACCESS_KEY_ID is missing beside AWS_SECRET_ACCESS_KEY")),
         // No bucket is asked for anything: it is the way to the credentials of the machine.
         (None, None) => {
-            let builder = crate::aws_credentials::from_environment()
-                .with_bucket_name("none")
-                .with_region(region)
-                .with_http_connector(connector.clone());
-            let builder = crate::aws_credentials::with_profile(builder, &no_parameters(subject)?)
-                .map_err(|e| subject.error(e))?;
-            let store = builder.build().map_err(|e| subject.error(e))?;
+            let parameters = no_parameters(subject)?;
+            environment::check(Kind::S3, parameters.url()).map_err(|e| subject.error(e))?;
+            let builder = crate::aws_credentials::builder("none", Some(region), &parameters, connector);
+            let store = builder.map_err(|e| subject.error(e))?.build().map_err(|e| subject.error(e))?;
             Ok(store.credentials().clone())
         }
     }

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::line::{Line, Service, Subject, address, base64, bytes, connector, post, set};
-use crate::OsRandom;
 use crate::connector::Connector;
+use crate::remote_url::Kind;
+use crate::{OsRandom, environment};
 
 const ENDPOINT: &str = "https://cloudkms.googleapis.com";
 /// Bytes of a data key.
@@ -122,7 +123,10 @@ impl std::fmt::Debug for Requests {
 fn credentials(key: &KmsKey, subject: &Subject, connector: &Connector) -> Result<GcpCredentialProvider, KmsError> {
     let wrong = |reason: String| subject.error(format!("its CREDENTIALS: {reason}"));
     let builder = match key.credentials.get("credential").filter(|c| !c.is_empty()) {
-        None => crate::gcs::from_environment(),
+        None => {
+            environment::check(Kind::Gcs, "kms").map_err(|e| subject.error(e))?;
+            crate::gcs::from_environment()
+        }
         Some(given) => {
             let text = std::str::from_utf8(given.expose()).map_err(|_| wrong("they are no text".to_owned()))?;
             crate::gcs::with_given(text).map_err(wrong)?

@@ -173,10 +173,8 @@ fn refused(
 
 /// The address of a service: scheme and host, perhaps a port and a path.
 pub(crate) fn address(subject: &Subject, text: &str) -> Result<Url, KmsError> {
-    let wrong = || subject.error("its ENDPOINT is no address of a server: write https://host:port");
-    let url = Url::parse(text).map_err(|_| wrong())?;
-    let good = matches!(url.scheme(), "http" | "https") && url.username().is_empty() && url.password().is_none();
-    if good && url.host().is_some() && url.query().is_none() { Ok(url) } else { Err(wrong()) }
+    crate::endpoint::address(text)
+        .map_err(|reason| subject.error(format!("its ENDPOINT: {reason}: write https://host:port")))
 }
 
 /// Trusts what storages trust.
