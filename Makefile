@@ -90,7 +90,7 @@ test-storages: $(STORAGES:%=test-storage-%) ## the storage suites against every 
 
 test-storage-%: checkout ## … against one: moto, azurite, ceph, s3s-fs (lies about create-if-absent), gcs-fake, minio
 	LOGTIDE_TEST_LONG=1 .ci/servers/run $* \
-	  $(CARGO) test --locked -p logtide-storage --all-features --test storages -- real_server faults server tls
+	  $(CARGO) test --locked -p logtide-storage --all-features --test storages -- real_server faults refusals server tls
 
 test-kms: checkout ## master keys in a key management service: moto's (Amazon), our own fake (Google)
 	for server in moto gcs-fake; do .ci/servers/run $$server $(CARGO) test --locked -p logtide-storage --all-features --test kms || exit 1; done

@@ -29,6 +29,8 @@ use crate::{StorageError, environment};
 /// The parameter that names a file of certificates to trust, besides the system's.
 pub(crate) const CA_FILE: &str = "ca-file";
 
+/// Stands in the request with which Amazon's machines begin to hand out credentials.
+const MACHINE_SESSION: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a server may think before it answers, and how long a download may stand still.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -124,6 +126,10 @@ impl HttpService for Service {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let length = request.body().content_length() as u64;
         let is_safe = request.method().is_safe();
+        // Whether the old way to a machine's credentials is tried, object_store decides by the answer to this.
+        if request.headers().contains_key(MACHINE_SESSION) {
+            return self.asking.execute(request).await.map_err(explained);
+        }
         let client = if length > 0 { &self.sending } else { &self.asking };
         let limit = ANSWER_TIMEOUT + Duration::from_secs(length / SLOWEST_UPLOAD);
         match timeout(limit, client.execute(request)).await {

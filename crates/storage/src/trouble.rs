@@ -111,7 +111,9 @@ pub(crate) fn of_answer(status: u16, code: &str, retry_after: Option<Duration>) 
         (404, "NoSuchBucket" | "ContainerNotFound") => Trouble::Permanent,
         // Somebody else writes the same name at this moment: whether it will be there is not known yet.
         (409, "ConditionalRequestConflict" | "OperationAborted" | "ContainerBeingDeleted") => Trouble::Unavailable,
-        (401 | 403 | 404 | 409 | 412 | 416, _) => return None,
+        // Of a list or of many deletes object_store would make an error that says nothing.
+        (401 | 403, _) => Trouble::Denied,
+        (404 | 409 | 412 | 416, _) => return None,
         (400, "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" | "AuthenticationFailed") => Trouble::Denied,
         (408, _) | (400, "RequestTimeout") => Trouble::Unavailable,
         (501 | 505, _) => Trouble::Permanent,
@@ -143,7 +145,8 @@ mod tests {
             (501, "NotImplemented", None, Some(Trouble::Permanent)),
             (404, "NoSuchKey", None, None),
             (412, "PreconditionFailed", None, None),
-            (403, "AccessDenied", None, None),
+            (403, "AccessDenied", None, Some(Trouble::Denied)),
+            (401, "", None, Some(Trouble::Denied)),
         ] {
             assert_eq!(of_answer(status, code, retry_after), trouble, "{status} {code}");
         }

@@ -21,13 +21,13 @@ const SLOW_DOWN: Fault = Fault::Answer(
 const BROKEN: Fault = Fault::Answer("500 Internal Server Error", "", "<Error><Code>InternalError</Code></Error>");
 
 /// A storage of the server behind a proxy.
-struct Lab {
-    proxy: Proxy,
-    storage: Storage,
+pub(crate) struct Lab {
+    pub(crate) proxy: Proxy,
+    pub(crate) storage: Storage,
 }
 
 impl Lab {
-    async fn new(test: &str) -> Self {
+    pub(crate) async fn new(test: &str) -> Self {
         Lab::with(test, "").await
     }
 

@@ -13,6 +13,8 @@ mod faults;
 #[cfg(feature = "test-server")]
 mod proxy;
 #[cfg(feature = "test-server")]
+mod refusals;
+#[cfg(feature = "test-server")]
 mod server;
 #[cfg(feature = "test-server")]
 mod tls;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use logtide_model::Diagnose;
-use logtide_storage::{Trouble, classify, open};
+use logtide_storage::{Trouble, classify, open, probe};
 use object_store::ObjectStoreExt;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -63,6 +63,8 @@ async fn a_server_is_trusted_by_the_certificates_of_a_file() {
     let error = stranger.store.put(&path("x"), "x".into()).await.unwrap_err();
     assert_eq!(classify(&error), Trouble::Unavailable, "{error}");
     assert!(error.to_string().contains("certificate"), "the reason is not told: {error}");
+    let told = probe(&stranger).await.unwrap_err();
+    assert!(told.remedy().contains("ca-file"), "{told}\n{}", told.remedy());
 
     let file = tempfile::NamedTempFile::new().unwrap();
     let with_file = format!("{url}&ca-file={}", file.path().display());
