@@ -231,8 +231,9 @@ pub(crate) struct PointArgs {
     /// Raw key behind the last one to restore, in hex.
     #[arg(long, value_name = "HEX", default_value = "", hide_default_value = true)]
     pub(crate) end_key: String,
-    /// Restore even where the log cannot tell what the keys were: keys that were removed past transactions come back, keys
-    /// that were added so are missing. The summary lists where.
+    /// Restore even where the log cannot tell what the keys were: keys that were removed past transactions come back (or are
+    /// deleted at the commit whose value was gone before it was backed up), keys that were added so are missing. The summary
+    /// lists where, and counts the lost values.
     #[arg(long)]
     pub(crate) allow_inexact: bool,
     #[command(flatten)]

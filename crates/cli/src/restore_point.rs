@@ -51,12 +51,23 @@ fn show(summary: &RestoreSummary) {
         summary.ssts
     ));
     show_inexact(&summary.inexact);
+    if records.lost_values > 0 {
+        say(&lost(records.lost_values));
+    }
     say(&format!(
         "took          {:.1} s ({:.1} MB/s), {} of memory accounted at most",
         summary.took.total().as_secs_f64(),
         summary.mb_per_second,
         ByteSize(summary.peak_memory as u64)
     ));
+}
+
+/// Commits that are deletes now.
+fn lost(values: u64) -> String {
+    format!(
+        "lost          {values} values, removed by range deletes before they were backed up: their keys are restored as \
+         deleted at these commits"
+    )
 }
 
 /// What the log could not tell.

@@ -330,7 +330,8 @@ impl Diagnose for RestoreError {
             }
             E::Inexact { first, .. } => format!(
                 "take a ts up to {}, leave the keys out, restore onto a full backup taken after {}, or allow an inexact \
-                 restore: keys that were removed past MVCC come back in it, and keys that were added so are missing",
+                 restore: keys that were removed past MVCC come back in it, or are deleted where the value was gone before \
+                 it was backed up, and keys that were added so are missing",
                 Ts::new(first.after),
                 Ts::new(first.before)
             ),

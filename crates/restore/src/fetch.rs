@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::error::Lost;
-use crate::join::{DEFAULTS, VALUE, WRITES};
+use crate::join::{DEFAULTS, WRITES};
 use crate::memory::{Gate, Held, Means};
 use crate::meter::{Meter, cause, join_all, joined};
 use crate::origin::FileOrigin;
@@ -23,6 +23,7 @@ use crate::plan::{PlannedObject, Read, Skip, Window, reads};
 use crate::planning::{Plan, plan_error};
 use crate::sort::{Runs, Sorter};
 use crate::summary::Counts;
+use crate::version::VALUE;
 use crate::{RestoreError, log_info};
 
 /// Bytes that are read for nothing rather than asked for apart.

@@ -2,12 +2,13 @@
 //!
 //! A mark says that keys were removed (or added) after everything up to `after` was resolved and before `before`. Up to
 //! `after` nothing is changed by it; from a log that begins at or above `before`, put on a base, neither. To any other
-//! ts the log brings removed keys back, and lacks added ones: a restore refuses that unless it is allowed.
+//! ts the log brings removed keys back, and lacks added ones: a restore refuses that unless it is allowed. What is done then about
+//! commits whose values are gone is in [`crate::lost`].
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use futures::{TryStreamExt, future};
+use futures::TryStreamExt;
 use logtide_format::{MARKS_PREFIX, Mark, MarkKind, decode_marks};
 use logtide_storage::Storage;
 use object_store::{ObjectMeta, ObjectStoreExt};
@@ -16,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::RestoreError;
 use crate::error::KeyText;
 use crate::log_info::{list, unreadable};
+use crate::lost::{Gather, Removed};
+use crate::memory::Means;
 use crate::plan::Window;
 
 /// As many are kept and shown; the others are counted.
@@ -72,17 +75,30 @@ impl fmt::Display for Inexact {
 /// # Errors
 /// [`RestoreError::Storage`]; [`RestoreError::Metadata`] for a damaged object of marks.
 pub async fn inexact_ranges(storage: &Storage) -> Result<InexactRanges, RestoreError> {
-    ranges(storage, |_| true).await
+    ranges(storage, |_| Ok(true)).await
 }
 
-/// What matters to a window, or the refusal of it.
-pub(crate) async fn check(storage: &Storage, window: &Window, is_allowed: bool) -> Result<InexactRanges, RestoreError> {
-    let ranges = ranges(storage, |mark| matters(mark, window)).await?;
+/// What matters to a window, with the ranges in which values may be lost; or the refusal of it.
+pub(crate) async fn check(
+    storage: &Storage,
+    window: &Window,
+    is_allowed: bool,
+    means: &Means,
+) -> Result<(InexactRanges, Option<Removed>), RestoreError> {
+    let mut removed = Gather::new(means);
+    let wanted = |mark: &Mark| {
+        let matters = matters(mark, window);
+        if matters && is_allowed {
+            removed.add(mark)?;
+        }
+        Ok(matters)
+    };
+    let ranges = ranges(storage, wanted).await?;
     match ranges.first.first() {
         Some(first) if !is_allowed => {
             Err(RestoreError::Inexact { asked: window.upto, first: Box::new(first.clone()), more: ranges.count - 1 })
         }
-        _ => Ok(ranges),
+        _ => Ok((ranges, removed.finish()?)),
     }
 }
 
@@ -90,7 +106,10 @@ fn matters(mark: &Mark, window: &Window) -> bool {
     mark.after < window.upto && mark.before > window.start && mark.range.overlaps(&window.range)
 }
 
-async fn ranges(storage: &Storage, wanted: impl Fn(&Mark) -> bool) -> Result<InexactRanges, RestoreError> {
+async fn ranges(
+    storage: &Storage,
+    mut wanted: impl FnMut(&Mark) -> Result<bool, RestoreError>,
+) -> Result<InexactRanges, RestoreError> {
     let read = |meta: ObjectMeta| async move {
         let object = meta.location.as_ref();
         let failed = |e| unreadable(storage, object, e);
@@ -100,18 +119,18 @@ async fn ranges(storage: &Storage, wanted: impl Fn(&Mark) -> bool) -> Result<Ine
     };
     let (mut first, mut count) = (BTreeSet::new(), 0);
     let objects = list(storage, MARKS_PREFIX).map_ok(read).try_buffer_unordered(AT_ONCE);
-    objects
-        .try_for_each(|(object, store, marks)| {
-            for mark in marks.iter().filter(|mark| wanted(mark)) {
+    let mut objects = std::pin::pin!(objects);
+    while let Some((object, store, marks)) = objects.try_next().await? {
+        for mark in &marks {
+            if wanted(mark)? {
                 count += 1;
                 first.insert(inexact(mark, store, &object));
                 if first.len() > SHOWN {
                     first.pop_last();
                 }
             }
-            future::ready(Ok(()))
-        })
-        .await?;
+        }
+    }
     Ok(InexactRanges { first: first.into_iter().collect(), count })
 }
 

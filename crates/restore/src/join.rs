@@ -6,33 +6,27 @@
 //! side: a value without reference is garbage, a reference without value is an error. No step holds more than the
 //! records of one version in memory.
 
-use std::cmp::Ordering;
 use std::path::Path;
 
-use logtide_model::codec::{CodecError, encode_var_u64, take_u8, take_var_u64};
+use logtide_model::codec::encode_var_u64;
 use logtide_model::mvcc::Write;
 use logtide_model::planted::Bug;
-use logtide_model::{Cf, MemoryBudget, Permit, Ts, append_ts, split_ts, truncate_ts};
+use logtide_model::{Cf, MemoryBudget, Ts, append_ts, truncate_ts};
 
-use crate::error::KeyText;
 use crate::fetch::spill;
+use crate::lost::{LostCommits, as_delete};
+use crate::memory::Means;
 use crate::meter::Meter;
-use crate::origin::Origin;
-use crate::resolve::{Candidates, Testimony, Witnesses, write_order};
+use crate::resolve::Testimony;
 use crate::sort::{Merge, Sorter, record_len};
 use crate::summary::Counts;
+use crate::version::{REFERENCE, VALUE, Version};
 use crate::{RestoreError, SinkPart};
 
 /// The sorter's kind of write records.
 pub(crate) const WRITES: usize = 0;
 /// The sorter's kind of values.
 pub(crate) const DEFAULTS: usize = 1;
-
-/// First payload byte of a reference. The cursors of references are given to the merge first, so that of equal keys
-/// they come first.
-const REFERENCE: u8 = 0;
-/// First payload byte of a value.
-pub(crate) const VALUE: u8 = 1;
 
 /// What both passes share.
 pub(crate) struct Join<'a, S> {
@@ -41,6 +35,8 @@ pub(crate) struct Join<'a, S> {
     pub(crate) meter: &'a Meter,
     pub(crate) temp_dir: &'a Path,
     pub(crate) budget: &'a MemoryBudget,
+    /// Commits whose values are known to be lost; `None` where none may be.
+    pub(crate) lost: Option<LostCommits>,
     pub(crate) scratch: Scratch,
 }
 
@@ -49,66 +45,23 @@ pub(crate) struct Join<'a, S> {
 pub(crate) struct Scratch {
     key: Vec<u8>,
     payload: Vec<u8>,
-    done: (u64, u64),
-    expected: u64,
+    pub(crate) done: (u64, u64),
+    pub(crate) expected: u64,
 }
 
 /// Progress is told after so many bytes.
-const TELL: u64 = 64 << 10;
+pub(crate) const TELL: u64 = 64 << 10;
 
-/// The records of one version, as far as they were seen: the winner of write records, or candidates for the value.
-struct Version {
-    key: Vec<u8>,
-    write: Vec<u8>,
-    witnesses: Witnesses,
-    values: Candidates,
-    permit: Permit,
-}
-
-impl Version {
-    fn new(budget: &MemoryBudget) -> Self {
-        let (key, write, permit) = (Vec::new(), Vec::new(), budget.force_acquire(0));
-        Version { key, write, witnesses: Witnesses::default(), values: Candidates::default(), permit }
+impl<'a, S: SinkPart> Join<'a, S> {
+    pub(crate) fn new(sink: &'a mut S, counts: &'a mut Counts, meter: &'a Meter, means: &'a Means) -> Self {
+        let (temp_dir, budget) = (&means.temp_dir, &means.budget);
+        Join { sink, counts, meter, temp_dir, budget, lost: None, scratch: Scratch::default() }
     }
 
-    fn begin(&mut self, key: &[u8]) {
-        self.key.clear();
-        self.key.extend_from_slice(key);
-        self.write.clear();
-        self.witnesses.clear();
-        self.values.clear();
-    }
-
-    fn set_write(&mut self, write: &[u8]) {
-        self.write.clear();
-        self.write.extend_from_slice(write);
-    }
-
-    fn add_value(&mut self, origin: Origin, value: &[u8]) {
-        self.values.add(origin, value);
-        if self.values.memory() != self.permit.bytes() {
-            self.permit.resize(self.values.memory());
-        }
-    }
-}
-
-impl<S: SinkPart> Join<'_, S> {
     /// Walks over write records: one per version goes to the sink, references to values into `references`.
     pub(crate) fn writes(&mut self, merge: &mut Merge, references: &mut Sorter<1>) -> Result<(), RestoreError> {
         let mut version = Version::new(self.budget);
-        while let Some(key) = merge.key() {
-            version.begin(key);
-            let mut first = true;
-            while merge.key() == Some(&version.key[..]) {
-                let payload = merge.payload().map_err(|e| spill(self.temp_dir, e))?;
-                self.scratch.done.0 += record_len(version.key.len(), payload.len()) as u64;
-                self.scratch.done.1 += 1;
-                let fault = add_write(&mut version, payload, first).err();
-                self.counts.dropped.duplicates += u64::from(!first);
-                first = false;
-                fault.map_or(Ok(()), |fault| Err(fault.of(&version.key)))?;
-                merge.advance().map_err(|e| spill(self.temp_dir, e))?;
-            }
+        while self.next_write(merge, &mut version)? {
             self.put_write(&version, references)?;
             if self.scratch.done.0 >= TELL {
                 self.tell()?;
@@ -117,31 +70,66 @@ impl<S: SinkPart> Join<'_, S> {
         self.tell()
     }
 
-    fn tell(&mut self) -> Result<(), RestoreError> {
+    /// Reads all write records of the next version; false if there is none.
+    pub(crate) fn next_write(&mut self, merge: &mut Merge, version: &mut Version) -> Result<bool, RestoreError> {
+        let Some(key) = merge.key() else { return Ok(false) };
+        version.begin(key);
+        let mut first = true;
+        while merge.key() == Some(&version.key[..]) {
+            let payload = merge.payload().map_err(|e| spill(self.temp_dir, e))?;
+            self.scratch.done.0 += record_len(version.key.len(), payload.len()) as u64;
+            self.scratch.done.1 += 1;
+            version.add_write(payload, first)?;
+            self.counts.dropped.duplicates += u64::from(!first);
+            first = false;
+            merge.advance().map_err(|e| spill(self.temp_dir, e))?;
+        }
+        Ok(true)
+    }
+
+    pub(crate) fn tell(&mut self) -> Result<(), RestoreError> {
         let (bytes, records) = std::mem::take(&mut self.scratch.done);
         self.meter.expect(std::mem::take(&mut self.scratch.expected));
         self.meter.done(bytes, records)
     }
 
     fn put_write(&mut self, version: &Version, references: &mut Sorter<1>) -> Result<(), RestoreError> {
-        let write = Write::parse(&version.write).map_err(|e| Fault::Codec(e).of(&version.key))?;
-        if write.needs_default() {
-            let (user, commit_ts) = split_ts(&version.key).map_err(|e| Fault::Codec(e).of(&version.key))?;
-            let Scratch { key, payload, expected, .. } = &mut self.scratch;
-            key.clear();
-            key.extend_from_slice(user);
-            append_ts(key, write.start_ts);
-            payload.clear();
-            payload.push(REFERENCE);
-            encode_var_u64(commit_ts.get(), payload);
-            for (store, testimony) in version.witnesses.iter() {
-                encode_var_u64(store << 1 | u64::from(testimony == Testimony::Commit), payload);
-            }
-            *expected += record_len(key.len(), payload.len()) as u64;
-            references.push(0, key, &[&payload[..]]).map_err(|e| spill(self.temp_dir, e))?;
-        }
+        let write = version.write()?;
         self.counts.writes += 1;
+        if write.needs_default() {
+            if self.is_lost(&version.key)? {
+                self.counts.lost_values += 1;
+                return self.put(Cf::Write, &version.key, &as_delete(&write));
+            }
+            self.refer(version, &write, references)?;
+        }
         self.put(Cf::Write, &version.key, &version.write)
+    }
+
+    fn is_lost(&mut self, key: &[u8]) -> Result<bool, RestoreError> {
+        self.lost.as_mut().map_or(Ok(false), |lost| lost.has(key)).map_err(|e| spill(self.temp_dir, e))
+    }
+
+    /// Notes that a commit refers to a value.
+    pub(crate) fn refer(
+        &mut self,
+        version: &Version,
+        write: &Write<'_>,
+        references: &mut Sorter<1>,
+    ) -> Result<(), RestoreError> {
+        let (user, commit_ts) = version.user()?;
+        let Scratch { key, payload, expected, .. } = &mut self.scratch;
+        key.clear();
+        key.extend_from_slice(user);
+        append_ts(key, write.start_ts);
+        payload.clear();
+        payload.push(REFERENCE);
+        encode_var_u64(commit_ts.get(), payload);
+        for (store, testimony) in version.witnesses.iter() {
+            encode_var_u64(store << 1 | u64::from(testimony == Testimony::Commit), payload);
+        }
+        *expected += record_len(key.len(), payload.len()) as u64;
+        references.push(0, key, &[&payload[..]]).map_err(|e| spill(self.temp_dir, e))
     }
 
     /// Walks over references and values: each value that is referred to goes to the sink.
@@ -149,16 +137,7 @@ impl<S: SinkPart> Join<'_, S> {
         let mut version = Version::new(self.budget);
         while let Some(key) = merge.key() {
             let newer = Bug::RestoreDropsValue.is_planted() && truncate_ts(key).ok() == truncate_ts(&version.key).ok();
-            version.begin(key);
-            let (mut commit, mut values) = (None, 0);
-            while merge.key() == Some(&version.key[..]) {
-                let payload = merge.payload().map_err(|e| spill(self.temp_dir, e))?;
-                self.scratch.done.0 += record_len(version.key.len(), payload.len()) as u64;
-                self.scratch.done.1 += 1;
-                let kind = add_default(&mut version, payload, &mut commit);
-                values += u64::from(kind.map_err(|e| Fault::Codec(e).of(&version.key))? == VALUE);
-                merge.advance().map_err(|e| spill(self.temp_dir, e))?;
-            }
+            let Some((commit, values)) = self.next_value(merge, &mut version)? else { break };
             match commit {
                 _ if newer => {}
                 None => self.counts.dropped.unreferenced_values += values,
@@ -171,11 +150,29 @@ impl<S: SinkPart> Join<'_, S> {
         self.tell()
     }
 
+    /// Reads all that there is about the next value: the commit that refers to it, and how many there are; `None` if there
+    /// is no more.
+    pub(crate) fn next_value(
+        &mut self,
+        merge: &mut Merge,
+        version: &mut Version,
+    ) -> Result<Option<(Option<Ts>, u64)>, RestoreError> {
+        let Some(key) = merge.key() else { return Ok(None) };
+        version.begin(key);
+        let (mut commit, mut values) = (None, 0);
+        while merge.key() == Some(&version.key[..]) {
+            let payload = merge.payload().map_err(|e| spill(self.temp_dir, e))?;
+            self.scratch.done.0 += record_len(version.key.len(), payload.len()) as u64;
+            self.scratch.done.1 += 1;
+            values += u64::from(version.add_default(payload, &mut commit)? == VALUE);
+            merge.advance().map_err(|e| spill(self.temp_dir, e))?;
+        }
+        Ok(Some((commit, values)))
+    }
+
     /// Writes a value that the commit at `commit_ts` refers to, the best of `candidates`.
     fn put_value(&mut self, version: &Version, commit_ts: Ts, candidates: u64) -> Result<(), RestoreError> {
-        let chosen = version.values.choose(&version.witnesses);
-        let value = chosen.map_err(|_| ambiguous(&version.key, commit_ts))?;
-        let value = value.ok_or_else(|| missing_value(&version.key, commit_ts))?;
+        let value = version.value(commit_ts)?;
         self.counts.dropped.duplicates += candidates - 1;
         self.counts.values += 1;
         self.put(Cf::Default, &version.key, value)
@@ -185,72 +182,6 @@ impl<S: SinkPart> Join<'_, S> {
         self.counts.bytes += (key.len() + value.len()) as u64;
         self.sink.put(cf, key, value)
     }
-}
-
-/// What is wrong with a version.
-enum Fault {
-    Codec(CodecError),
-    Irreconcilable,
-}
-
-impl From<CodecError> for Fault {
-    fn from(e: CodecError) -> Self {
-        Fault::Codec(e)
-    }
-}
-
-impl Fault {
-    fn of(self, key: &[u8]) -> RestoreError {
-        let commit_ts = split_ts(key).map(|(_, ts)| ts).unwrap_or_default();
-        match self {
-            Fault::Irreconcilable => RestoreError::Conflict { key: KeyText::of_versioned(key), commit_ts },
-            Fault::Codec(cause) => RestoreError::Malformed { key: KeyText::of_versioned(key), ts: commit_ts, cause },
-        }
-    }
-}
-
-fn missing_value(key: &[u8], commit_ts: Ts) -> RestoreError {
-    let start_ts = split_ts(key).map(|(_, ts)| ts).unwrap_or_default();
-    RestoreError::MissingValue { key: KeyText::of_versioned(key), start_ts, commit_ts }
-}
-
-fn ambiguous(key: &[u8], commit_ts: Ts) -> RestoreError {
-    let start_ts = split_ts(key).map(|(_, ts)| ts).unwrap_or_default();
-    RestoreError::AmbiguousValue { key: KeyText::of_versioned(key), start_ts, commit_ts }
-}
-
-/// Lets a write record compete.
-fn add_write(version: &mut Version, mut payload: &[u8], first: bool) -> Result<(), Fault> {
-    let store = take_var_u64(&mut payload)?;
-    let new = Write::parse(payload)?;
-    version.witnesses.add(store, Testimony::of(&new));
-    if first {
-        version.set_write(payload);
-    } else if version.write != payload {
-        let held = Write::parse(&version.write)?;
-        let order = write_order((&new, payload), (&held, &version.write)).map_err(|_| Fault::Irreconcilable)?;
-        if order == Ordering::Greater {
-            version.set_write(payload);
-        }
-    }
-    Ok(())
-}
-
-/// Lets a value compete, or notes a reference; which of the two it was.
-fn add_default(version: &mut Version, mut payload: &[u8], commit: &mut Option<Ts>) -> Result<u8, CodecError> {
-    let kind = take_u8(&mut payload)?;
-    if kind == REFERENCE {
-        *commit = Some(Ts::new(take_var_u64(&mut payload)?));
-        while !payload.is_empty() {
-            let witness = take_var_u64(&mut payload)?;
-            let testimony = if witness & 1 == 1 { Testimony::Commit } else { Testimony::Rewritten };
-            version.witnesses.add(witness >> 1, testimony);
-        }
-    } else if commit.is_some() {
-        let origin = Origin::take(&mut payload)?;
-        version.add_value(origin, payload);
-    }
-    Ok(kind)
 }
 
 #[cfg(test)]
@@ -318,7 +249,7 @@ mod tests {
             let mut sorter = Sorter::new([references.clone()], limit, &budget);
             let (sink, counts, temp_dir) = (&mut out, &mut counts, dir.path());
             let scratch = Scratch::default();
-            let mut join = Join { sink, counts, meter: &meter, temp_dir, budget: &budget, scratch };
+            let mut join = Join { sink, counts, meter: &meter, temp_dir, budget: &budget, lost: None, scratch };
             join.writes(&mut Merge::new(cursors(&writes)), &mut sorter).unwrap();
             sorter.finish();
             let mut both = cursors(&references.finish().unwrap());

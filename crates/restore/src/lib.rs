@@ -21,10 +21,12 @@ mod filling;
 mod inexact;
 mod join;
 mod log_info;
+mod lost;
 mod memory;
 mod meter;
 mod options;
 mod origin;
+mod partition;
 mod plan;
 mod planning;
 mod resolve;
@@ -33,6 +35,7 @@ mod sink;
 mod sort;
 mod summary;
 mod sweep;
+mod version;
 mod view;
 
 #[cfg(feature = "rocksdb")]

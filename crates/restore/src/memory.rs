@@ -25,7 +25,8 @@ const MIN_READ: usize = 256 << 10;
 const MAX_WINDOW: usize = 1 << 20;
 
 /// Shares of the memory flag. While fetching: reads 3/8, sort buffers 1/2, merging of runs 1/8. While merging, what is
-/// left in sort buffers stays (1/2), and the other half is windows, a sorter of references, and SST writers.
+/// left in sort buffers stays (1/2), and the other half is windows, a sorter of references, and SST writers. A search for
+/// lost values has a second sorter, before anything is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shares {
     /// Threads that decode, and later merge.
@@ -172,6 +173,10 @@ mod tests {
                 let sst = 2 << 20;
                 let merging = s.references + (2 * s.fan_in + 2) * s.window + sst;
                 assert!(s.workers * (s.sort + merging) <= memory, "{s:?}");
+                // In search of lost values: suspects and what is found, and a third set of windows.
+                let more_windows = (3 * s.fan_in + 2) * s.window;
+                assert!(s.workers * (s.sort + 2 * s.references + more_windows) <= memory, "{s:?}");
+                assert!(s.workers * (s.sort + s.references + more_windows + sst) <= memory, "{s:?}");
                 assert!(s.window >= 16 << 10 && s.references >= 2 << 20 && s.sort >= 4 << 20, "{s:?}");
             }
         }

@@ -31,7 +31,9 @@ pub struct RestoreOptions {
     /// does all work itself: then nothing depends on the timing of threads, as a simulation needs it.
     pub threads: Option<usize>,
     /// Restore even where the log cannot tell what the keys were ([`RestoreError::Inexact`](crate::RestoreError::Inexact)):
-    /// keys that were removed past MVCC come back, keys that were added so are missing.
+    /// keys that were removed past MVCC come back, keys that were added so are missing. A commit whose value a range delete
+    /// removed before it was backed up is restored as a delete ([`Counts::lost_values`](crate::Counts::lost_values)); that
+    /// takes a second walk over the records, in the key ranges that the marks touch.
     pub allow_inexact: bool,
     /// What encrypted data objects are decrypted with. Their `Debug` shows no secret.
     pub keys: Arc<Keys>,

@@ -10,6 +10,7 @@ use logtide_storage::Storage;
 use crate::chain::Chain;
 use crate::filling::{Filling, Listed};
 use crate::log_info::{LogInfo, bounds, list, refuse_migrations};
+use crate::lost::Removed;
 use crate::memory::Means;
 use crate::meter::Meter;
 use crate::plan::{PlanError, PlanObject, PlanSummary, Planned, Planner, Window};
@@ -22,8 +23,10 @@ pub struct Plan {
     pub log: LogInfo,
     /// Which records are needed.
     pub window: Window,
-    /// What of it the log cannot tell, if that is allowed.
+    /// What of it the log cannot tell, if that is allowed. Whether values were lost there ([`crate::Counts::lost_values`])
+    /// only the data tell.
     pub inexact: InexactRanges,
+    pub(crate) removed: Option<Removed>,
     pub(crate) planned: Planned,
 }
 
@@ -71,7 +74,7 @@ pub(crate) async fn plan_within(
     let upto = restored_ts(&log, options.restored_ts)?;
     refuse_migrations(storage).await?;
     let mut window = Window::new(log.start_ts, upto, options.range.clone().unwrap_or(KeyRange::ALL));
-    let inexact = inexact::check(storage, &window, options.allow_inexact).await?;
+    let (inexact, removed) = inexact::check(storage, &window, options.allow_inexact, means).await?;
     loop {
         let listed;
         let mut chain = Chain::new(means);
@@ -84,7 +87,7 @@ pub(crate) async fn plan_within(
         // Otherwise objects were merged while names were listed, and values are further back than those names said.
         if let Some(planner) = meter.watch(Stage::Plan, progress, work).await? {
             let planned = planner.finish(&means.temp_dir).map_err(|e| plan_error(&means.temp_dir, e))?;
-            return Ok(Plan { log, window, inexact, planned });
+            return Ok(Plan { log, window, inexact, removed, planned });
         }
         tracing::info!(
             storage = storage.url,

@@ -3,21 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use logtide_model::{KeyRange, Permit};
+use logtide_model::KeyRange;
 use logtide_storage::Storage;
 use tokio::task::JoinSet;
 
 use crate::fetch::{fetch, spill};
-use crate::join::{DEFAULTS, Join, Scratch, WRITES};
+use crate::join::{DEFAULTS, WRITES};
+use crate::lost::Removed;
 use crate::memory::{MIN_MEMORY, Means};
 use crate::meter::{Meter, join_all};
+use crate::partition::{Partition, partitions};
 use crate::planning::plan_within;
-use crate::sort::{Merge, RunSet, Runs, Sorter};
+use crate::sort::{RunSet, Runs};
 use crate::summary::{Counts, Took};
 use crate::{Finish, Made, Plan, Progress, RestoreError, RestoreOptions, RestoreSummary, Sink, SinkPart, Stage};
-
-/// Accounted for a part of the sink: a RocksDB SST file that is being written has a write buffer, a block and an index.
-const PART: usize = 2 << 20;
 
 /// Brings the log's state at a ts into a new RocksDB directory, `options.target`.
 ///
@@ -117,7 +116,7 @@ impl Restore<'_> {
         let runs = [self.runs(), self.runs()];
         let (mut counts, bytes_read) = self.fetch(&mut plan, &runs).await?;
         let fetched = Instant::now();
-        let parts = self.merge(&mut sink, runs, &mut counts).await?;
+        let parts = self.merge(&mut sink, runs, plan.removed.take(), &mut counts).await?;
         let took =
             Took { plan: planned - began, fetch: fetched - planned, merge: fetched.elapsed(), ..Took::default() };
         let summary = RestoreSummary {
@@ -156,9 +155,10 @@ impl Restore<'_> {
         &self,
         sink: &mut S,
         runs: [Arc<Runs>; 2],
+        removed: Option<Removed>,
         counts: &mut Counts,
     ) -> Result<Parts<S::Part>, RestoreError> {
-        let meter = Meter::default();
+        let (meter, removed) = (Meter::default(), removed.map(Arc::new));
         let sets = self.collect(runs.clone()).await?;
         meter.expect(sets.iter().map(|set| set.bytes()).sum());
         let spilled = runs.iter().map(|runs| runs.spilled()).sum();
@@ -170,9 +170,9 @@ impl Restore<'_> {
             .collect::<Result<_, _>>()?;
         let mut tasks = JoinSet::new();
         for (index, ((start, end), part)) in bounds.into_iter().zip(parts).enumerate() {
-            let (sets, meter, references) = (sets.clone(), meter.clone(), self.runs());
+            let (sets, removed, meter) = (sets.clone(), removed.clone(), meter.clone());
             let means = self.means.clone();
-            let work = Partition { start, end, sets, meter, references, means: means.clone(), part };
+            let work = Partition { start, end, sets, removed, meter, means: means.clone(), part };
             tasks.spawn(async move { means.work(move || work.merge()).await.map(|done| (index, done)) });
         }
         drop((sets, runs));
@@ -199,66 +199,4 @@ impl Restore<'_> {
         };
         self.means.work(collect).await
     }
-}
-
-/// A key range that is merged on its own.
-struct Partition<P> {
-    /// First encoded key.
-    start: Vec<u8>,
-    /// Behind the last encoded key; empty for none.
-    end: Vec<u8>,
-    sets: [Arc<RunSet>; 2],
-    meter: Meter,
-    references: Arc<Runs>,
-    means: Means,
-    part: P,
-}
-
-impl<P: SinkPart> Partition<P> {
-    fn merge(mut self) -> Result<(P::Done, Made, Counts), RestoreError> {
-        let _part: Permit = self.means.budget.force_acquire(PART);
-        let mut counts = Counts::default();
-        let io = |e| spill(&self.means.temp_dir, e);
-        let writes = cursors(&self.sets[WRITES], &self.start, &self.end, &self.means).map_err(io)?;
-        let mut join = Join {
-            sink: &mut self.part,
-            counts: &mut counts,
-            meter: &self.meter,
-            temp_dir: &self.means.temp_dir,
-            budget: &self.means.budget,
-            scratch: Scratch::default(),
-        };
-        let mut references = Sorter::new([self.references.clone()], self.means.shares.references, &self.means.budget);
-        join.writes(&mut Merge::new(writes), &mut references)?;
-        references.finish();
-        let references = self.references.finish().map_err(io)?;
-        let mut both = cursors(&references, &self.start, &self.end, &self.means).map_err(io)?;
-        both.extend(cursors(&self.sets[DEFAULTS], &self.start, &self.end, &self.means).map_err(io)?);
-        join.defaults(&mut Merge::new(both))?;
-        let (done, made) = self.part.finish()?;
-        Ok((done, made, counts))
-    }
-}
-
-fn cursors(set: &RunSet, start: &[u8], end: &[u8], means: &Means) -> std::io::Result<Vec<crate::sort::Cursor>> {
-    set.cursors(start, end, means.shares.window, &means.budget)
-}
-
-/// Cuts the data into at most `n` key ranges of about the same size, between user keys.
-fn partitions(sets: &[Arc<RunSet>; 2], n: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut sample: Vec<(Vec<u8>, u64)> = sets.iter().flat_map(|set| set.sample()).collect();
-    sample.sort_unstable();
-    let total: u64 = sample.iter().map(|(_, bytes)| bytes).sum();
-    let mut cuts: Vec<Vec<u8>> = Vec::new();
-    let mut before = 0;
-    for (key, bytes) in &sample {
-        let due = total * (cuts.len() as u64 + 1) / n as u64;
-        let user = logtide_model::truncate_ts(key).unwrap_or_default();
-        if cuts.len() + 1 < n && before >= due && cuts.last().is_none_or(|last| user > &last[..]) {
-            cuts.push(user.to_vec());
-        }
-        before += bytes;
-    }
-    let starts = std::iter::once(Vec::new()).chain(cuts.iter().cloned());
-    starts.zip(cuts.iter().cloned().chain(std::iter::once(Vec::new()))).collect()
 }

@@ -82,6 +82,10 @@ pub struct Counts {
     pub read: u64,
     /// Records written to the write column family.
     pub writes: u64,
+    /// Of these, commits of a value that a range delete had removed before it was backed up: their keys are restored as
+    /// deleted at that commit. None unless an inexact restore is allowed.
+    #[serde(default)]
+    pub lost_values: u64,
     /// Records written to the default column family.
     pub values: u64,
     /// Bytes of keys and values written.
@@ -95,6 +99,7 @@ impl Counts {
     pub(crate) fn add(&mut self, other: &Counts) {
         self.read += other.read;
         self.writes += other.writes;
+        self.lost_values += other.lost_values;
         self.values += other.values;
         self.bytes += other.bytes;
         self.dropped.add(&other.dropped);

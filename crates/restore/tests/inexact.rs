@@ -4,12 +4,13 @@
 
 mod lab;
 
-use lab::backup::{copy, put};
-use lab::history::{Cluster, History};
-use lab::{block_on, restore_in_memory};
-use logtide_format::{Mark, MarkKind, ObjectTag, encode_marks, marks_path};
-use logtide_model::{Cf, Diagnose, KeyRange, Ts, encode_raw_key};
-use logtide_restore::{InexactRanges, RestoreError, Silent, inexact_ranges, plan_restore};
+use lab::backup::{Entry, Style, begin, checkpoint, copy, flush, memory_storage, put};
+use lab::history::{Cluster, History, versioned};
+use lab::{Random, block_on, restore_in_memory};
+use logtide_format::{EntryKind, Mark, MarkKind, ObjectTag, encode_marks, marks_path};
+use logtide_model::mvcc::{Write, WriteKind};
+use logtide_model::{Cf, Compression, Diagnose, KeyRange, Ts, encode_raw_key};
+use logtide_restore::{InexactRanges, MIN_MEMORY, RestoreError, RestoreOptions, Silent, inexact_ranges, plan_restore};
 use logtide_storage::Storage;
 
 fn mark(after: u64, before: u64, range: KeyRange) -> Mark {
@@ -97,4 +98,120 @@ fn damaged_marks_are_refused() {
     put(&storage, &path, bytes);
     let error = outcome(&storage, history.checkpoint, None, true).unwrap_err();
     assert!(lab::chain(&error).contains(&path), "{}", lab::chain(&error));
+}
+
+/// A commit of a key at `commit`, its transaction begun right before; without its long value if that is lost.
+fn commit(raw: &[u8], commit: u64, value: Option<Vec<u8>>) -> Vec<Entry> {
+    let write = Write::new(WriteKind::Put, Ts::new(commit - 1), None).to_bytes();
+    let entry =
+        |cf, ts, value| Entry { region: 5, version: 2, cf, kind: EntryKind::Put, key: versioned(raw, ts), value };
+    let value = value.map(|value| entry(Cf::Default, commit - 1, value));
+    value.into_iter().chain([entry(Cf::Write, commit, write)]).collect()
+}
+
+fn storage_of(entries: &[Entry], marks: &[Mark]) -> Storage {
+    let storage = memory_storage();
+    begin(&storage, 1);
+    checkpoint(&storage, 1, 100);
+    let style = Style { compression: Compression::None, block: 500, object: 1000, tags: true, links: false };
+    for (generation, entries) in (1..).zip(entries.chunks(10_000)) {
+        let tag = ObjectTag { boot: 1, generation };
+        flush(&storage, &mut Random(generation), style, 1, 100 + generation, tag, entries);
+    }
+    put(&storage, &marks_path(3, ObjectTag { boot: 1, generation: 1 }), encode_marks(3, marks));
+    storage
+}
+
+fn long(byte: u8) -> Option<Vec<u8>> {
+    Some(vec![byte; 300])
+}
+
+/// Key `b` was written at 20, and at 40 with a value that is lost; `a` and `c` are whole.
+fn with_a_lost_value(marks: &[Mark]) -> Storage {
+    let commits =
+        [(b"a", 40, long(1)), (b"b", 20, long(2)), (b"b", 40, None), (b"c", 20, long(3)), (b"c", 40, long(4))];
+    storage_of(&commits.map(|(raw, at, value)| commit(raw, at, value)).concat(), marks)
+}
+
+fn removed(after: u64, before: u64, from: &[u8], to: &[u8]) -> Mark {
+    Mark { cf: Cf::Default, ..mark(after, before, KeyRange::from_raw(from, to)) }
+}
+
+#[test]
+fn a_commit_whose_value_was_removed_is_a_delete_and_hides_what_is_older() {
+    let storage = with_a_lost_value(&[removed(30, 60, b"b", b"c")]);
+    assert!(matches!(outcome(&storage, 50, None, false).unwrap_err(), RestoreError::Inexact { .. }));
+    let (summary, state) = restore_in_memory(&storage, Some(50), |options| options.allow_inexact = true).unwrap();
+    let keys = |at| state.state_at(Ts::new(at)).unwrap().into_keys().collect::<Vec<_>>();
+    assert_eq!((keys(50), keys(39)), (vec![b"a".to_vec(), b"c".to_vec()], vec![b"b".to_vec(), b"c".to_vec()]));
+    let lost = Write::parse(&state.writes[&versioned(b"b", 40)]).unwrap();
+    assert_eq!(lost, Write::new(WriteKind::Delete, Ts::new(39), None));
+    assert_eq!((summary.records.lost_values, summary.records.writes, summary.records.values), (1, 5, 4));
+    assert_eq!((state.writes.len(), state.values.len()), (5, 4));
+}
+
+#[test]
+fn only_a_range_delete_that_explains_it_excuses_a_missing_value() {
+    let of_kind = |kind| Mark { kind, ..removed(30, 60, b"", b"") };
+    let cases = [
+        (vec![removed(30, 60, b"", b"")], true),
+        (vec![removed(39, 40, b"b", b"b\0")], true),
+        (vec![removed(40, 60, b"", b"")], false),
+        (vec![removed(30, 39, b"", b"")], false),
+        (vec![removed(30, 60, b"b\0", b"")], false),
+        (vec![removed(30, 60, b"", b"b")], false),
+        (vec![removed(50, 60, b"", b"")], false),
+        (vec![of_kind(MarkKind::BadRecord), of_kind(MarkKind::Ingest), of_kind(MarkKind::Other(7))], false),
+        (vec![mark(30, 60, KeyRange::ALL)], false),
+        (vec![], false),
+        (vec![removed(2, 5, b"", b""), removed(30, 60, b"aa", b"bb"), removed(2, 5, b"ab", b"ac")], true),
+        (vec![removed(2, 5, b"", b"aa"), removed(2, 5, b"aa", b"ab"), removed(30, 60, b"b", b"c")], true),
+    ];
+    for (i, (marks, is_excused)) in cases.into_iter().enumerate() {
+        match (outcome(&with_a_lost_value(&marks), 50, None, true), is_excused) {
+            (Ok(_), true) => {}
+            (Err(RestoreError::MissingValue { key, commit_ts, .. }), false) => {
+                assert_eq!((key.0, commit_ts), (b"b".to_vec(), Ts::new(40)), "case {i}");
+            }
+            (other, _) => panic!("case {i}: {other:?}"),
+        }
+    }
+}
+
+/// Of many keys, each written twice, those in every other hundred lost their newer value. Memory is the flag (I6).
+#[test]
+fn many_lost_values_are_told_apart_in_spilled_runs_and_several_partitions() {
+    let raw = |i: u64| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+    let mut keys: Vec<_> = (0..120_000).map(raw).collect();
+    keys.sort_unstable();
+    let (mut entries, mut marks) = (Vec::new(), Vec::new());
+    for (n, hundred) in keys.chunks(100).enumerate() {
+        let is_lost = n.is_multiple_of(2);
+        for raw in hundred {
+            entries.extend(commit(raw, 20, long(1)));
+            entries.extend(commit(raw, 40, if is_lost { None } else { long(2) }));
+        }
+        if is_lost {
+            marks.push(removed(30, 60, &hundred[0], &[&hundred[99][..], b"\0"].concat()));
+        }
+    }
+    let storage = storage_of(&entries, &marks);
+    let allowed = |options: &mut RestoreOptions| {
+        (options.allow_inexact, options.threads, options.memory) = (true, Some(2), MIN_MEMORY);
+    };
+    let (summary, state) = restore_in_memory(&storage, None, allowed).unwrap();
+    assert_eq!(
+        (summary.records.lost_values, summary.records.writes, summary.records.values),
+        (60_000, 240_000, 180_000)
+    );
+    assert!(summary.peak_memory <= MIN_MEMORY && summary.spilled_bytes > 0, "{}", summary.peak_memory);
+    let whole: Vec<_> = keys.chunks(100).skip(1).step_by(2).flatten().map(|raw| raw.to_vec()).collect();
+    let (now, before) = (state.state_at(Ts::new(100)).unwrap(), state.state_at(Ts::new(39)).unwrap());
+    assert!(now.keys().eq(&whole) && now.values().all(|value| value[0] == 2));
+    assert!(before.keys().eq(keys.iter().map(|raw| raw.to_vec()).collect::<Vec<_>>().iter()));
+    marks.remove(300);
+    put(&storage, &marks_path(3, ObjectTag { boot: 1, generation: 1 }), encode_marks(3, &marks));
+    let error = restore_in_memory(&storage, None, allowed).unwrap_err();
+    let RestoreError::MissingValue { key, .. } = error else { panic!("{error}") };
+    assert!(keys[60_000..60_100].iter().any(|raw| raw[..] == key.0));
 }

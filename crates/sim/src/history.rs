@@ -124,6 +124,29 @@ impl History {
         visible
     }
 
+    /// All keys that were ever written, encoded.
+    pub(crate) fn keys(&self) -> Vec<Bytes> {
+        self.0.lock().versions.keys().cloned().collect()
+    }
+
+    /// True if a forced restore to `ts` may have `found` at an encoded key where the log cannot tell what was. A key whose
+    /// newest change began after every range delete of it is exact; any other has nothing, or a value that it once had.
+    pub(crate) fn allows(&self, key: &Bytes, ts: Ts, found: Option<&[u8]>) -> bool {
+        let state = self.0.lock();
+        let Some(versions) = state.versions.get(key) else { return found.is_none() };
+        let value = |version: &Version| version.put.then(|| state.value(key, version));
+        let is_after = |version: &Version| {
+            let mut deletes = state.range_deletes.iter().filter(|delete| delete.range.contains(key));
+            deletes.all(|delete| delete.when.done.is_some_and(|done| done <= version.start_ts))
+        };
+        let mut versions = versions.range(..=ts).map(|(_, version)| version).rev().peekable();
+        match (versions.peek(), found) {
+            (Some(newest), _) if is_after(newest) => value(newest).as_deref() == found,
+            (_, None) => true,
+            (_, Some(found)) => versions.filter_map(value).any(|value| value == found),
+        }
+    }
+
     /// Somebody is about to delete a range of encoded keys; no other range delete ends there.
     pub(crate) fn will_delete(&self, range: KeyRange) {
         let state = &mut *self.0.lock();
@@ -262,8 +285,12 @@ impl State {
     fn newest(&self, key: &Bytes, ts: Ts, is_gone: impl Fn(Removal) -> bool) -> Option<(Ts, Bytes)> {
         let versions = self.versions.get(key)?.range(..=ts).rev();
         let (commit_ts, version) = versions.into_iter().find(|(_, version)| !version.removed.is_some_and(&is_gone))?;
+        version.put.then(|| (*commit_ts, self.value(key, version)))
+    }
+
+    fn value(&self, key: &Bytes, version: &Version) -> Bytes {
         let long = || self.values.get(&(key.clone(), version.start_ts)).cloned();
-        version.put.then(|| (*commit_ts, version.short.clone().or_else(long).unwrap_or_default()))
+        version.short.clone().or_else(long).unwrap_or_default()
     }
 }
 

@@ -76,7 +76,8 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> ExitCode {
     let Options { seeds, base, steps, twice, trace, .. } = *options;
     let began = Instant::now();
-    let (mut committed, mut restores, mut refusals, mut advances, mut disk_failures) = (0, 0, 0, 0, 0);
+    let (mut committed, mut restores, mut refusals, mut advances) = (0, 0, 0, 0);
+    let (mut lost, mut disk_failures) = (0, 0);
     for seed in base..base + seeds {
         let schedule = Schedule::of_length(seed, steps);
         let outcome = simulate_and_tell(&schedule, &mut |n, step, world| {
@@ -96,6 +97,7 @@ fn run(options: &Options) -> ExitCode {
         committed += outcome.counts.committed;
         restores += outcome.counts.restores;
         refusals += outcome.counts.refusals;
+        lost += outcome.counts.lost_values;
         disk_failures += outcome.counts.disk_failures;
         advances += outcome.counts.advances;
     }
@@ -103,7 +105,7 @@ fn run(options: &Options) -> ExitCode {
     let rate = seeds as f64 / took * 3600.0 * if twice { 2.0 } else { 1.0 };
     println!(
         "{seeds} schedules of {steps} steps from seed {base}{}: no violation; {committed} transactions committed, \
-         {advances} steps of the checkpoint, {restores} restores compared ({refusals} of them refused first), {disk_failures} requests to disks failed; {took:.1} s, {rate:.0} schedules an hour",
+         {advances} steps of the checkpoint, {restores} restores compared ({refusals} of them refused first, with {lost} lost values), {disk_failures} requests to disks failed; {took:.1} s, {rate:.0} schedules an hour",
         if twice { ", each twice with equal digests" } else { "" }
     );
     ExitCode::SUCCESS

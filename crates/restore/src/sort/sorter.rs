@@ -37,6 +37,14 @@ impl<const N: usize> Sorter<N> {
         Ok(())
     }
 
+    /// Writes what is in memory to disk.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub(crate) fn spill(&mut self) -> io::Result<()> {
+        self.spill_until(0)
+    }
+
     fn spill_until(&mut self, left: usize) -> io::Result<()> {
         while self.buffers.iter().map(Buffer::bytes).sum::<usize>() > left {
             let Some(largest) = (0..N).max_by_key(|i| self.buffers[*i].bytes()) else { return Ok(()) };

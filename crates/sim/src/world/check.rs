@@ -82,8 +82,8 @@ impl World {
         self.restore(&storage, ts)
     }
 
-    /// Restores to `ts`. It may be refused where there are marks, and only there; what they do not tell of has to be exact all
-    /// the same.
+    /// Restores to `ts`. It may be refused where there are marks, and only there. If it is forced then, it succeeds; what the
+    /// marks do not tell of has to be exact all the same, and what they tell of has to be something that once was.
     fn restore(&mut self, storage: &Storage, ts: Ts) -> Result<(), Violation> {
         let marks = self.marks(storage)?;
         let unsure: Vec<KeyRange> = marks.into_iter().filter(|m| m.after < ts).map(|m| m.range).collect();
@@ -102,14 +102,8 @@ impl World {
             (Ok(_), false) => return Err(Violation::Restore(format!("a restore to {ts} is not refused: {unsure:?}"))),
             _ => {}
         }
-        if let Err(RestoreError::MissingValue { key, .. }) = &restored
-            && options.allow_inexact
-            && is_unsure(&key.to_string(), &unsure)
-        {
-            // A commit was logged and its value removed before a scan could read it: such a log is good below the mark only.
-            return Ok(());
-        }
-        let (_, state) = restored.map_err(failed)?;
+        let (summary, state) = restored.map_err(failed)?;
+        self.counts.lost_values += summary.records.lost_values;
         let restored = state.state_at(ts).map_err(failed)?;
         self.counts.restores += 1;
         self.digest.add_number(restored.len() as u64);
@@ -143,6 +137,12 @@ impl World {
     /// By raw key, in both directions.
     fn equals_truth(&self, mut restored: State, ts: Ts, unsure: &[KeyRange]) -> Result<(), Violation> {
         let sure = |encoded: &[u8]| !unsure.iter().any(|range| range.contains(encoded));
+        for encoded in self.history.keys().iter().filter(|encoded| !sure(encoded)) {
+            let raw = decode_raw_key(encoded).map_err(|e| Violation::broken(&e))?;
+            if !self.history.allows(encoded, ts, restored.get(&raw).map(|value| &value[..])) {
+                return Err(self.differs(encoded, ts, "what no range delete explains"));
+            }
+        }
         for (encoded, truth) in self.history.visible(ts) {
             let raw = decode_raw_key(&encoded).map_err(|e| Violation::broken(&e))?;
             let found = restored.remove(&raw);
@@ -165,12 +165,4 @@ impl World {
         let known = self.history.explain(encoded);
         Violation::Restore(format!("key {encoded:02x?} restored to {ts} (checkpoint {checkpoint}) has {what}; {known}"))
     }
-}
-
-/// True for a raw key in hexadecimal that marks tell of.
-fn is_unsure(hex: &str, unsure: &[KeyRange]) -> bool {
-    let digits = hex.as_bytes().as_chunks::<2>().0;
-    let byte = |digits: &[u8; 2]| u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok();
-    let raw: Option<Vec<u8>> = digits.iter().map(byte).collect();
-    raw.is_some_and(|raw| unsure.iter().any(|range| range.contains(&encode_raw_key(&raw))))
 }

@@ -85,6 +85,8 @@ pub struct Counts {
     pub restores: u64,
     /// Of these, how many were refused because of a range delete, and allowed then.
     pub refusals: u64,
+    /// Commits that these restored as deletes, for a range delete had removed their values before they were backed up.
+    pub lost_values: u64,
     /// Requests to the disks of spools that failed.
     pub disk_failures: u64,
     /// Objects at the end that no metadata refers to, left by crashes.
