@@ -19,6 +19,8 @@ const MEMORY_POLL: Duration = Duration::from_millis(2);
 pub(crate) struct Delta<'a> {
     pub(crate) snapshot: &'a dyn KvSnapshot,
     pub(crate) start_ts: Ts,
+    /// What is durable at the start has every range delete with a timestamp at or below it.
+    pub(crate) settled: Ts,
     pub(crate) memory: &'a MemoryBudget,
     pub(crate) batch_bytes: usize,
     pub(crate) pace: Pace<'a>,

@@ -32,7 +32,7 @@ impl Item for Change {
 impl Delta<'_> {
     /// A snapshot does not have what was removed past MVCC, nor does it tell which keys that were: all that is scanned may be.
     pub(crate) fn range_deletes(&mut self, ranges: &[KeyRange]) -> Result<(), ScanError> {
-        let is_old = self.snapshot.last_range_delete().is_none_or(|ts| ts <= self.start_ts);
+        let is_old = self.snapshot.last_range_delete().is_none_or(|ts| ts <= self.settled);
         if is_old || Bug::RangeDeleteUnseen.is_planted() {
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use logtide_model::message::{ScanEvent, StartPoint};
 use logtide_model::planted::Bug;
-use logtide_model::{KeyRange, KvSnapshot, MemoryBudget, Task, Ts};
+use logtide_model::{KeyRange, KvSnapshot, MemoryBudget, RANGE_DELETE_ON_ITS_WAY, Task, Ts};
 
 use crate::batch::{Arena, Batch};
 use crate::cursor::Pace;
@@ -75,8 +75,8 @@ impl Scanner {
     ///
     /// Locks are those that hold the resolved ts back. Data are the put and delete records committed above `start_ts`,
     /// and the value in the default column family of every such put, and of every put lock, whatever its own ts.
-    /// Neither ever leaves the ranges of the task. If a range was removed past MVCC since `start_ts`
-    /// ([`KvSnapshot::last_range_delete`]), the data begin with a `Replayed` of range deletes of all that is scanned: which keys it
+    /// Neither ever leaves the ranges of the task. If a range was removed past MVCC since `start_ts`, or a
+    /// little before it where that is the task's own ([`KvSnapshot::last_range_delete`], [`RANGE_DELETE_ON_ITS_WAY`]), the data begin with a `Replayed` of range deletes of all that is scanned: which keys it
     /// were, nobody knows any more. `sink` returns false to end the scan.
     ///
     /// It blocks while there is no memory or the rate is exceeded; `waiter` ends that at once.
@@ -115,6 +115,7 @@ impl Scanner {
         let mut delta = Delta {
             snapshot,
             start_ts: start.ts,
+            settled: settled(task, start.ts),
             memory: &self.memory,
             batch_bytes: self.batch_bytes,
             pace: Pace::new(&self.limiter, waiter, snapshot),
@@ -160,6 +161,17 @@ fn run(
         delta.flush(&mut data)?;
     }
     delta.send(ScanEvent::Finished)
+}
+
+/// Up to which timestamp range deletes are in what is durable at the start of a scan. A start that somebody stated is below a
+/// barrier, and so is not below the timestamp of a delete that was missed ([`KvSnapshot::last_range_delete`]). The
+/// task's own start is no barrier: a base was read at or above it, maybe before a delete that was on its way was applied.
+fn settled(task: &Task, start_ts: Ts) -> Ts {
+    if start_ts > task.start_ts {
+        return start_ts;
+    }
+    let on_its_way = Ts::compose(RANGE_DELETE_ON_ITS_WAY.as_millis() as u64, 0);
+    Ts::new(start_ts.get().saturating_sub(on_its_way.get()))
 }
 
 /// What the task wants of a region, ascending, nothing twice.

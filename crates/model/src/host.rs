@@ -152,6 +152,11 @@ pub struct Confirmed {
     pub applied_index: u64,
 }
 
+/// How long a range delete may be on its way, in the time of timestamps: from when its timestamp
+/// ([`KvSnapshot::last_range_delete`]) was chosen until it is applied on the store that leads the region. Minutes, since a
+/// store that is overloaded applies late.
+pub const RANGE_DELETE_ON_ITS_WAY: Duration = Duration::from_secs(10 * 60);
+
 /// A consistent view of one region.
 pub trait KvSnapshot: Send {
     /// The region as it was.
@@ -180,6 +185,9 @@ pub trait KvSnapshot: Send {
     /// The timestamp is chosen as the commit timestamp of a one-phase transaction is: above every
     /// [`Host::commit_barrier`] that returned, on any store that led the region, before
     /// [`RaftObserver::on_apply`] had returned for the delete there. A host without range deletes answers `None`.
+    ///
+    /// Timestamps that are no barriers it may be below: what is read at or above it, as a full backup, can miss the delete
+    /// while that is on its way. Only what is read [`RANGE_DELETE_ON_ITS_WAY`] or more above it is taken to have it.
     fn last_range_delete(&self) -> Option<Ts>;
 }
 

@@ -29,7 +29,10 @@ pub use encryption::{
 };
 pub use error::{Class, Diagnose, ErrorCode};
 pub use event::{ApplyBatch, Cf, Op, RegionChange, Role};
-pub use host::{Confirmed, Host, HostError, KvIter, KvSnapshot, LocalRegion, LogBatch, LogEntries, RaftObserver};
+pub use host::{
+    Confirmed, Host, HostError, KvIter, KvSnapshot, LocalRegion, LogBatch, LogEntries, RANGE_DELETE_ON_ITS_WAY,
+    RaftObserver,
+};
 pub use key::{RAW_META_PREFIX, append_ts, decode_raw_key, encode_raw_key, split_ts, truncate_ts};
 pub use memory::{MemoryBudget, Permit};
 pub use progress::{Publication, PublishError, Publisher, RegionFact};

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use logtide_model::message::{ScanEvent, StartPoint};
 use logtide_model::mvcc::{LockKind, WriteKind};
-use logtide_model::{Cf, HostError, KeyRange, LogBatch, LogEntries, Op, Task, Ts, encode_raw_key};
+use logtide_model::{
+    Cf, HostError, KeyRange, LogBatch, LogEntries, Op, RANGE_DELETE_ON_ITS_WAY, Task, Ts, encode_raw_key,
+};
 use proptest::prelude::*;
 
 use super::store::{Clock, Emitted, Store, key_at, scan, scanner, task};
@@ -126,6 +128,31 @@ fn what_was_removed_before_a_scan_may_be_any_key_of_it() {
         });
         caught_up.unwrap();
         assert_eq!(emitted.replayed, told, "{last}");
+    }
+}
+
+/// A task's own start ts is no barrier: a base may have been read at or above it before a range delete was applied
+/// whose timestamp is below. A fact is one.
+#[test]
+fn a_range_delete_may_be_on_its_way_when_a_task_begins() {
+    let way = Ts::compose(RANGE_DELETE_ON_ITS_WAY.as_millis() as u64, 0).get();
+    let (none, early, begin) = (Ts::ZERO, Ts::new(way), Ts::compose(1_700_000_000_000, 5));
+    let (before, after) = (|ts: Ts, by| Ts::new(ts.get() - by), |ts: Ts, by| Ts::new(ts.get() + by));
+    for (task_start, start, at, is_told) in [
+        (begin, begin, after(begin, 1), true),
+        (begin, begin, begin, true),
+        (begin, begin, before(begin, way - 1), true),
+        (begin, begin, before(begin, way), false),
+        (begin, after(begin, 1), after(begin, 1), false),
+        (begin, after(begin, 1), after(begin, 2), true),
+        (early, early, Ts::new(1), true),
+        (none, none, Ts::new(1), true),
+        (none, Ts::new(10), Ts::new(10), false),
+    ] {
+        let (mut store, task) = (store(), Task { start_ts: task_start, ..all() });
+        store.range_delete = Some(at);
+        let (emitted, _) = scan(&scanner(1 << 20, 1 << 16), &store, &task, start.get()).unwrap();
+        assert_eq!(emitted.replayed.len(), if is_told { 2 } else { 0 }, "{task_start} {start} {at}");
     }
 }
 
