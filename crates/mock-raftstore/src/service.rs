@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use logtide_model::{HostError, KvSnapshot, Op, RegionId, Ts};
+use logtide_model::{HostError, KvSnapshot, Op, RegionId, Ts, split_ts};
 use parking_lot::Mutex;
 
 use crate::concurrency::KeyGuard;
@@ -180,7 +180,8 @@ impl Service {
                 self.files.remove(&view.stores, &names);
                 return Err(Err(error));
             }
-            ops.push(Op::IngestSst { cf, path: name });
+            let min_ts = records.iter().filter_map(|(key, _)| Some(split_ts(key).ok()?.1)).min().unwrap_or(Ts::ZERO);
+            ops.push(Op::IngestSst { cf, path: name, min_ts });
         }
         Ok(Uploaded { ops, names, response, range_deleted, guards })
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Region, RegionEpoch, RegionId, Term};
+use crate::{Region, RegionEpoch, RegionId, Term, Ts};
 
 /// A column family of the host's key-value engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,14 +73,19 @@ pub enum Op {
     /// above what readers and barriers were given, and is held until the op is observed.)
     ///
     /// So it is enough to scan the region anew from its checkpoint: every version of the file is above it. That is what
-    /// happens; the file itself is not read. **A host that ingests versions below a barrier must not let a task see it**:
-    /// those at or below the region's checkpoint are not found by the scan, are in no backup, and nothing says so. It
-    /// must end the tasks of those ranges first, and begin them anew, each on a base that has the file.
+    /// happens; the file itself is not read. What a host ingests *below* a barrier all the same (an import that chose its
+    /// timestamp long before) is in no backup as far as it is at or below the region's checkpoint. `min_ts` tells: the region is
+    /// marked then, and a restore to a ts at or above it, on a base from before, is refused unless it is forced. **Such a
+    /// host should end the tasks of those ranges first**, and begin them anew, each on a base that has the file: a mark
+    /// that is not durable when its process ends is not made again.
     IngestSst {
         /// Where.
         cf: Cf,
         /// The file, for [`crate::Host::read_sst`] while the callback runs.
         path: String,
+        /// No version in the file is older (a property of the file in TiKV); [`Ts::ZERO`] if that is not known, which marks
+        /// the region in any case. Only that of a file for [`Cf::Write`] counts.
+        min_ts: Ts,
     },
     /// A command that changed no data (leadership, split, membership, …).
     Admin,

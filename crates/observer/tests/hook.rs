@@ -110,7 +110,7 @@ fn batches_come_whole_and_in_order() {
         put(b"value"),
         Op::Delete { cf: Cf::Lock, key: Bytes::from_static(b"key") },
         Op::DeleteRange { cf: Cf::Write, start: Bytes::from_static(b"a"), end: Bytes::from_static(b"b") },
-        Op::IngestSst { cf: Cf::Write, path: "1.sst".to_owned() },
+        Op::IngestSst { cf: Cf::Write, path: "1.sst".to_owned(), min_ts: Ts::new(1) },
         Op::Admin,
     ];
     observer.on_apply(&ApplyBatch { last_index: 12, ..batch(1, 10, &ops) });

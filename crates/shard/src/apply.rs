@@ -34,7 +34,7 @@ impl Shard {
             let (at, index, counts) = (follower.place(), batch.last_index, &mut self.counts);
             let mut records = Records { work, at, index, counts, out: &mut *out };
             if fresh {
-                mark_removed(&batch.ops, &region.region, &task, &mut records);
+                mark_past_mvcc(&batch.ops, &region.region, &task, &mut records);
             }
             if lost_work {
                 continue;
@@ -105,7 +105,7 @@ pub(crate) fn append(
             Op::DeleteRange { cf: Cf::Lock, start, end } if wanted(task, region, start, end).next().is_some() => {
                 follower.subscription.rescan_after(index, Rescan::Lost);
             }
-            // Its versions are above every checkpoint that was stated (see the op), so a scan from there finds them.
+            // Its versions are above every checkpoint that was stated, or it was marked; so a scan from there finds them.
             Op::IngestSst { .. } => {
                 records.counts.ingestions += 1;
                 follower.subscription.rescan_after(index, Rescan::Lost);
@@ -116,13 +116,21 @@ pub(crate) fn append(
     Ok(())
 }
 
-/// Marks what range deletes removed of a task's records.
-pub(crate) fn mark_removed(ops: &[Op], region: &Region, task: &Task, records: &mut Records<'_>) {
+/// Marks what range deletes removed of a task's records, and what files may have brought that no scan will find.
+pub(crate) fn mark_past_mvcc(ops: &[Op], region: &Region, task: &Task, records: &mut Records<'_>) {
     for op in ops {
-        if let Op::DeleteRange { cf: cf @ (Cf::Default | Cf::Write), start, end } = op {
-            for range in wanted(task, region, start, end) {
-                records.mark(UnsupportedChange::DeleteRange, *cf, range);
+        match op {
+            Op::DeleteRange { cf: cf @ (Cf::Default | Cf::Write), start, end } => {
+                for range in wanted(task, region, start, end) {
+                    records.mark(UnsupportedChange::DeleteRange, *cf, range, None);
+                }
             }
+            Op::IngestSst { cf: Cf::Write, min_ts, .. } => {
+                for range in wanted(task, region, &region.range.start, &region.range.end) {
+                    records.mark(UnsupportedChange::OldIngest, Cf::Write, range, Some(*min_ts));
+                }
+            }
+            _ => {}
         }
     }
 }

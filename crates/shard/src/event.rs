@@ -59,6 +59,8 @@ pub enum ShardEvent {
 pub enum UnsupportedChange {
     /// A range of keys was removed past MVCC.
     DeleteRange,
+    /// A file was ingested that has, or may have, versions at or below what the region stated.
+    OldIngest,
     /// A key or value that is no MVCC record.
     BadRecord,
 }
@@ -68,6 +70,7 @@ impl UnsupportedChange {
     pub const fn as_str(self) -> &'static str {
         match self {
             UnsupportedChange::DeleteRange => "delete-range",
+            UnsupportedChange::OldIngest => "old-ingest",
             UnsupportedChange::BadRecord => "bad-record",
         }
     }

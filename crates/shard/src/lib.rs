@@ -45,6 +45,7 @@
 //! An ingested file sends its region back to be scanned, from a snapshot that has it: the host promises that its versions
 //! are above every checkpoint that was stated ([`Op::IngestSst`](logtide_model::Op::IngestSst)), so the scan finds all of
 //! them, and they are records as any other. Until then the checkpoint stays. A range delete among locks does the same.
+//! If a file says that it has older versions, or does not say how old they are, the region is marked.
 //!
 //! A range delete among data, or a record that is none of MVCC, cannot be told by log records. It is never silent: a
 //! [`Mark`](logtide_format::Mark) of it goes into the generation ([`SealedShard::marks`]), [`ShardEvent::Unsupported`] names

@@ -1,7 +1,7 @@
 //! One record on its way into a task's spool.
 
 use logtide_format::{EntryKind, MarkKind};
-use logtide_model::{Cf, KeyRange};
+use logtide_model::{Cf, KeyRange, Ts};
 use logtide_temp_file::SpoolError;
 
 use crate::marks::Place;
@@ -27,26 +27,29 @@ impl Records<'_> {
                 tracing::warn!(region = self.at.region_id, cf = cf.name(), fault, "a record is left out of the backup");
                 // Only this key: the next one is the same with a zero.
                 let range = KeyRange::new(key.to_vec(), [key, &[0]].concat());
-                self.mark(UnsupportedChange::BadRecord, cf, range);
+                self.mark(UnsupportedChange::BadRecord, cf, range, None);
             }
             Err(error) => return Err(error),
         }
         Ok(())
     }
 
-    /// Marks what no record can tell.
-    pub(crate) fn mark(&mut self, what: UnsupportedChange, cf: Cf, range: KeyRange) {
+    /// Marks what no record can tell; `since`: see [`Marks::add`](crate::marks::Marks::add).
+    pub(crate) fn mark(&mut self, what: UnsupportedChange, cf: Cf, range: KeyRange, since: Option<Ts>) {
+        let kind = match what {
+            UnsupportedChange::DeleteRange => MarkKind::RangeDelete,
+            UnsupportedChange::OldIngest => MarkKind::Ingest,
+            UnsupportedChange::BadRecord => MarkKind::BadRecord,
+        };
+        if !self.work.marks.add(kind, cf, range.clone(), self.at, since) {
+            return;
+        }
         self.counts.unsupported += 1;
         let (task, region_id, index) = (self.work.task.name.clone(), self.at.region_id, self.index);
         tracing::warn!(
             %task, region = region_id, index, cf = cf.name(), ?range, what = what.as_str(),
             "no log record can tell this: restores to a ts above it are refused unless they are forced"
         );
-        let kind = match what {
-            UnsupportedChange::DeleteRange => MarkKind::RangeDelete,
-            UnsupportedChange::BadRecord => MarkKind::BadRecord,
-        };
-        self.work.marks.add(kind, cf, range, self.at);
         self.out.push(ShardEvent::Unsupported { task, region_id, index, what });
     }
 }

@@ -5,7 +5,7 @@ use logtide_format::EntryKind;
 use logtide_model::message::{ScanEvent, ScanStep};
 use logtide_temp_file::SpoolError;
 
-use crate::apply::{append, mark_removed};
+use crate::apply::{append, mark_past_mvcc};
 use crate::record::Records;
 use crate::{Shard, ShardEvent};
 
@@ -52,7 +52,7 @@ impl Shard {
                     let counts = &mut self.counts;
                     counts.scanned += ops.len() as u64;
                     let mut records = Records { work, at: follower.scan_place(), index, counts, out: &mut *out };
-                    mark_removed(&ops, &region, &task, &mut records);
+                    mark_past_mvcc(&ops, &region, &task, &mut records);
                     done = append(&ops, &region, &task, follower, &mut records);
                 }
                 wanted

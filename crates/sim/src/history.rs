@@ -227,7 +227,7 @@ impl History {
 
     fn record(&self, op: &Op, seen: Seen) {
         match op {
-            Op::IngestSst { cf, path } => self.ingested(*cf, path, seen),
+            Op::IngestSst { cf, path, .. } => self.ingested(*cf, path, seen),
             Op::DeleteRange { cf: Cf::Write, start, end } => self.0.lock().remove(start, end),
             Op::Put { cf: Cf::Write, key, value } => self.write(key, value, seen),
             Op::Put { cf: Cf::Default, key, value } => {

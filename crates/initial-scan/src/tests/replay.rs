@@ -181,7 +181,7 @@ fn a_log_that_does_not_tell_all_is_followed_by_a_scan() {
         entries
     };
     let broken = HostError::Unavailable("the log was purged meanwhile".into());
-    let ingest = vec![Op::IngestSst { cf: Cf::Write, path: "/gone.sst".into() }];
+    let ingest = vec![Op::IngestSst { cf: Cf::Write, path: "/gone.sst".into(), min_ts: Ts::new(1) }];
     let cases: [(&str, Vec<Entry>); 6] = [
         ("it begins later", without(0)),
         ("an entry is missing", without(5)),

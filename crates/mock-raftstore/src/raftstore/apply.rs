@@ -184,7 +184,7 @@ impl Effects {
                 Op::DeleteRange { cf, start, end } => {
                     batch.delete_range(EngineCf::from(*cf), data_key(start), data_end_key(end));
                 }
-                Op::IngestSst { cf, path } => batch.ingest(EngineCf::from(*cf), path.clone()),
+                Op::IngestSst { cf, path, .. } => batch.ingest(EngineCf::from(*cf), path.clone()),
                 Op::Admin => {}
             }
         }

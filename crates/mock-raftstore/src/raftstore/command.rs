@@ -160,7 +160,7 @@ impl OpRecord {
             Op::Put { cf, key, value } => (cf, PUT, key, value),
             Op::Delete { cf, key } => (cf, DELETE, key, Bytes::new()),
             Op::DeleteRange { cf, start, end } => (cf, DELETE_RANGE, start, end),
-            Op::IngestSst { cf, path } => (cf, INGEST, path.into(), Bytes::new()),
+            Op::IngestSst { cf, path, min_ts } => (cf, INGEST, path.into(), min_ts.get().to_be_bytes().to_vec().into()),
             Op::Admin => return None,
         };
         Some(OpRecord { cf: cf_number(cf), kind, key, value })
@@ -172,7 +172,10 @@ impl OpRecord {
             PUT => Op::Put { cf, key: self.key, value: self.value },
             DELETE => Op::Delete { cf, key: self.key },
             DELETE_RANGE => Op::DeleteRange { cf, start: self.key, end: self.value },
-            INGEST => Op::IngestSst { cf, path: String::from_utf8(self.key.to_vec()).ok()? },
+            INGEST => {
+                let path = String::from_utf8(self.key.to_vec()).ok()?;
+                Op::IngestSst { cf, path, min_ts: Ts::new(u64::from_be_bytes(self.value[..].try_into().ok()?)) }
+            }
             _ => return None,
         })
     }
@@ -286,7 +289,7 @@ mod tests {
             Op::Put { cf: Cf::Write, key: key.clone(), value: Bytes::from_static(b"v") },
             Op::Delete { cf: Cf::Lock, key: key.clone() },
             Op::DeleteRange { cf: Cf::Default, start: key.clone(), end: Bytes::from_static(b"l") },
-            Op::IngestSst { cf: Cf::Write, path: "file".to_owned() },
+            Op::IngestSst { cf: Cf::Write, path: "file".to_owned(), min_ts: Ts::new(7) },
         ];
         let command = Command::write(&region, ops.clone(), Some(Ts::new(9))).unwrap();
         let parsed = Command::parse(command.encode_to_vec()).unwrap();

@@ -45,7 +45,7 @@ fn read_files(recorder: &Recorder, host: Arc<dyn Host>) -> Arc<Mutex<Records>> {
     let out = all.clone();
     recorder.set_hook(move |ops| {
         for op in ops {
-            let Op::IngestSst { cf, path } = op else { continue };
+            let Op::IngestSst { cf, path, .. } = op else { continue };
             let records: Vec<_> = host.read_sst(*cf, path).unwrap().collect::<Result<_, _>>().unwrap();
             assert!(records.is_sorted_by(|a, b| a.0 < b.0));
             out.lock().extend(records.into_iter().map(|(k, v)| (*cf, k, v)));
@@ -90,7 +90,7 @@ fn a_file_is_told_and_readable_everywhere_and_its_records_are_there() {
         assert!(ops.contains("IngestSst { cf: Default, path: \"ingest-"), "{ops}");
     }
     let region = cluster.pd().regions()[0].0.id;
-    let Some(Op::IngestSst { cf, path }) =
+    let Some(Op::IngestSst { cf, path, .. }) =
         recorders[0].ops(region).into_iter().find(|op| matches!(op, Op::IngestSst { .. }))
     else {
         panic!("not told")

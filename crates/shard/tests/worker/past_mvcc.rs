@@ -23,8 +23,8 @@ fn removed(cf: Cf, start: &str, end: &str) -> Op {
     Op::DeleteRange { cf, start, end }
 }
 
-fn ingested(cf: Cf) -> Op {
-    Op::IngestSst { cf, path: "/x.sst".to_owned() }
+fn ingested(cf: Cf, min_ts: u64) -> Op {
+    Op::IngestSst { cf, path: "/x.sst".to_owned(), min_ts: Ts::new(min_ts) }
 }
 
 fn mark(range: KeyRange, after: u64, before: u64) -> Mark {
@@ -37,7 +37,7 @@ fn an_ingested_file_is_scanned_and_the_checkpoint_stays_until_then() {
     for cf in [Cf::Default, Cf::Write, Cf::Lock] {
         let mut fixture = observing("", "");
         assert_eq!(facts(&fixture.seal("t", 1, 500, &CONFIRMED)), [(raw_range("a", "z"), 500, 10)]);
-        fixture.apply(1, 11, 12, vec![write("b", 510, 511), ingested(cf)]);
+        fixture.apply(1, 11, 12, vec![write("b", 510, 511), ingested(cf, 520)]);
         let part = fixture.seal("t", 2, 1000, &[confirmed(1, 5, 1, 12)]);
         assert_eq!((facts(&part), written(&part)), (vec![], vec![versioned("b", 511)]), "500 stays what is known");
         assert_eq!((fixture.scans.len(), fixture.scans[0].failures, fixture.shard.stats().ingestions), (1, 0, 1));
@@ -64,7 +64,7 @@ fn a_snapshot_from_before_the_ingestion_is_of_no_use() {
     fixture.start_task(&task("t", &[("", "")]));
     fixture.lead(&region(1, 1, "a", "z"), 5);
     let early = fixture.scans[0].id.clone();
-    fixture.apply(1, 11, 12, vec![ingested(Cf::Write)]);
+    fixture.apply(1, 11, 12, vec![ingested(Cf::Write, 520)]);
     assert!(fixture.cancelled.contains(&early));
     fixture.scan_step(&early, ScanEvent::Started { start_ts: Ts::new(100), applied_index: 10 });
     // One that was asked for after it, of a host that is late.
@@ -74,6 +74,37 @@ fn a_snapshot_from_before_the_ingestion_is_of_no_use() {
     fixture.apply(1, 13, 13, vec![lock("c", 300)]);
     fixture.scan(100, 12, &[], vec![]);
     assert_eq!(facts(&fixture.seal("t", 1, 1000, &[confirmed(1, 5, 1, 13)])), [(raw_range("a", "z"), 300, 13)]);
+}
+
+fn old_file(after: u64, before: u64) -> Mark {
+    Mark { kind: MarkKind::Ingest, ..mark(raw_range("a", "z"), after, before) }
+}
+
+#[test]
+fn an_ingested_file_that_may_be_older_than_what_was_stated_is_marked_from_its_first_version_on() {
+    for (min_ts, expected) in [(501, None), (500, Some(499)), (400, Some(399)), (0, Some(0))] {
+        let mut fixture = observing("", "");
+        assert_eq!(facts(&fixture.seal("t", 1, 500, &CONFIRMED)).len(), 1);
+        fixture.apply(1, 11, 11, vec![ingested(Cf::Default, 1), ingested(Cf::Lock, 1), ingested(Cf::Write, min_ts)]);
+        let part = fixture.seal("t", 2, 1000, &[]);
+        assert_eq!(part.marks, expected.map(|after| old_file(after, 1000)).into_iter().collect::<Vec<_>>());
+        assert_eq!(fixture.unsupported.len(), part.marks.len());
+        assert_eq!(fixture.scans.len(), 1, "it is scanned all the same");
+    }
+}
+
+#[test]
+fn a_file_that_comes_before_the_first_scan_is_compared_with_where_that_begins() {
+    for (min_ts, expected) in [(201, None), (200, Some(199)), (150, Some(149))] {
+        let mut fixture = Fixture::new();
+        fixture.start_task(&task("t", &[("", "")]));
+        fixture.lead(&region(1, 1, "a", "z"), 5);
+        fixture.apply(1, 11, 11, vec![ingested(Cf::Write, min_ts)]);
+        assert_eq!(fixture.seal("t", 1, 500, &[]).marks, []);
+        fixture.scan(200, 11, &[], vec![]);
+        let expected: Vec<_> = expected.map(|after| old_file(after, 1000)).into_iter().collect();
+        assert_eq!(fixture.seal("t", 2, 1000, &[]).marks, expected);
+    }
 }
 
 #[test]
