@@ -1,32 +1,27 @@
 //! Everything that can be said about a storage, by the parameters of its URL and by the environment: that it is read, that
-//! it goes through the record of a task unchanged, and what a server sees of it.
-//!
-//! Every row is tried in a process of its own, whose environment is the row's, against a recorder that plays the servers.
+//! it goes through the record of a task unchanged, and what a server sees of it; and what is said when it cannot be used.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod answers;
 mod azure;
+mod effects;
 mod gcs;
+mod process;
 mod record;
 mod recorder;
 mod row;
 mod s3;
+mod s3_variables;
 mod signature;
+mod troubles;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::Command;
 
 use logtide_format::proto::storage_backend::Backend;
 use logtide_model::Diagnose;
 use logtide_storage::{open, redacted, settings, task_url};
-use object_store::ObjectStoreExt;
-use recorder::{Recorder, Request};
 use row::{Kept, Row};
-use tempfile::TempDir;
-
-/// Where the process that a row is tried in finds its URL.
-const TOLD: &str = "LOGTIDE_TEST_PUT";
 
 /// The parameters of `br` (`S3BackendOptions`, `GCSBackendOptions`, `AzblobBackendOptions` of TiDB's `pkg/objstore`).
 const OF_BR: [(&str, &[&str]); 3] = [
@@ -59,7 +54,8 @@ const OF_BR: [(&str, &[&str]); 3] = [
 ];
 
 fn rows() -> impl Iterator<Item = &'static Row> {
-    let all = [s3::PARAMETERS, s3::VARIABLES, gcs::PARAMETERS, gcs::VARIABLES, azure::PARAMETERS, azure::VARIABLES];
+    let all =
+        [s3::PARAMETERS, s3_variables::VARIABLES, gcs::PARAMETERS, gcs::VARIABLES, azure::PARAMETERS, azure::VARIABLES];
     all.into_iter().flatten()
 }
 
@@ -186,127 +182,4 @@ fn what_is_refused_is_refused_by_name_wherever_it_comes_from() {
         }
     }
     assert_eq!(seen, 2 * settings().iter().filter(|setting| setting.refused).count());
-}
-
-/// A process that puts an object is this one: it puts where it is told to, or into memory.
-#[tokio::test]
-async fn an_object_is_put() {
-    let storage = open(&std::env::var(TOLD).unwrap_or("memory://put".to_owned())).unwrap();
-    storage.store.put(&"o".into(), "content".into()).await.unwrap();
-    let mut parts = storage.store.put_multipart(&"m".into()).await.unwrap();
-    parts.put_part("content".into()).await.unwrap();
-    parts.complete().await.unwrap();
-    let shown = format!("{storage:?}");
-    assert!(shown.contains(&redacted(&storage.url)), "{shown}");
-}
-
-#[test]
-fn a_setting_has_its_effect_before_and_after_the_record_of_a_task() {
-    let recorder = Recorder::start();
-    let files = files(&recorder);
-    let mut faults = Vec::new();
-    for row in rows().filter(|row| !row.effects.is_empty()) {
-        let given = row.url.replace("{dir}", files.path().to_str().unwrap());
-        let (_, kept) = record::through_a_task(&given);
-        for url in [given, kept] {
-            let (output, requests) = put(&url, row.environment, &recorder, &files);
-            match output {
-                Err(said) => faults.push(format!("{} {url}\n{said}", row.name)),
-                Ok(()) => faults.extend(row.effects.iter().filter(|effect| !effect.is_seen(&requests)).map(|effect| {
-                    let requests: Vec<_> = requests.iter().map(|r| format!("{}: {}", r.host, r.text())).collect();
-                    format!("{} {url}\n{effect:?} was not seen in\n{}", row.name, requests.join("\n"))
-                })),
-            }
-        }
-    }
-    assert!(faults.is_empty(), "{}", faults.join("\n\n"));
-}
-
-/// An odd value of a setting is refused or sent, ends no process (object_store has its panics), and is not shown if it
-/// is a secret.
-#[test]
-fn no_value_makes_a_panic_or_shows_a_secret() {
-    let recorder = Recorder::start();
-    let files = files(&recorder);
-    let mut tried = BTreeSet::new();
-    let mut refused = 0;
-    let mut faults = Vec::new();
-    for row in rows().filter(|row| !row.effects.is_empty() && tried.insert(row.setting())) {
-        for value in ["S3CRET\n", "S3CRET %:/\u{e4}", "http://S3CRET:S3CRET@ /"] {
-            let (url, environment) = with_value(row, value);
-            let (outcome, _) =
-                put(&url.replace("{dir}", files.path().to_str().unwrap()), &environment, &recorder, &files);
-            let Err(said) = outcome else { continue };
-            refused += 1;
-            let panics = said.lines().filter(|line| line.contains("panicked at"));
-            if panics.filter(|line| !line.contains("tests/parameters/main.rs")).count() > 0 {
-                faults.push(format!("{} {value:?} panics:\n{said}", row.name));
-            }
-            if is_secret(row) && said.contains("S3CRET") {
-                faults.push(format!("{} {value:?} is shown:\n{said}", row.name));
-            }
-        }
-    }
-    assert!(faults.is_empty(), "{}", faults.join("\n\n"));
-    assert!(refused > tried.len(), "{refused} of {} were refused", 3 * tried.len());
-}
-
-/// A row's URL and environment with another value of what it is about.
-fn with_value<'a>(row: &Row, value: &'a str) -> (String, Vec<(&'static str, &'a str)>) {
-    let environment = row.environment.iter().map(|(name, old)| (*name, if *name == row.name { value } else { *old }));
-    let url = match row.url.split_once(&format!("{}=", row.name)).filter(|_| !row.in_environment) {
-        Some((before, after)) => {
-            let encoded: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
-            let rest = after.split_once('&').map_or("", |(_, rest)| rest);
-            format!("{before}{}={encoded}&{rest}", row.name)
-        }
-        None => row.url.to_owned(),
-    };
-    (url, environment.collect())
-}
-
-fn is_secret(row: &Row) -> bool {
-    if row.in_environment {
-        let is_name = row.name.ends_with("_FILE") || row.name.contains("ENDPOINT");
-        return !is_name && ["KEY", "SECRET", "TOKEN"].iter().any(|part| row.name.contains(part));
-    }
-    !redacted(row.url).contains(&format!("{}=", row.name))
-}
-
-/// What the rows name by `{dir}`.
-fn files(recorder: &Recorder) -> TempDir {
-    let files = tempfile::tempdir().unwrap();
-    let credentials = "[default]\naws_access_key_id = DEFAULT\naws_secret_access_key = s\n\
-                       [work]\naws_access_key_id = WORK\naws_secret_access_key = work-secret\naws_session_token = work-token\n";
-    let login = r#"{"type":"authorized_user","client_id":"c","client_secret":"s","refresh_token":"of-login"}"#;
-    let account = r#"{"private_key":"","private_key_id":"","client_email":"","disable_oauth":true,"gcs_base_url":"http://account.example"}"#;
-    for (name, content) in [
-        ("ca.pem", recorder.authority.as_str()),
-        ("credentials", credentials),
-        ("login.json", login),
-        ("account.json", account),
-        ("identity", "who-I-am"),
-    ] {
-        std::fs::write(files.path().join(name), content).unwrap();
-    }
-    files
-}
-
-/// Puts an object in a process of its own; what that said if it could not, and what the servers were asked.
-fn put(
-    url: &str,
-    environment: &[(&str, &str)],
-    recorder: &Recorder,
-    files: &TempDir,
-) -> (Result<(), String>, Vec<Request>) {
-    let proxy = format!("http://{}", recorder.address);
-    let directory = files.path().to_str().unwrap();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "an_object_is_put", "--nocapture"]).env_clear().env("HOME", directory);
-    command.env("HTTP_PROXY", &proxy).env("HTTPS_PROXY", &proxy);
-    command.env("LOGTIDE_CA_FILE", format!("{directory}/ca.pem")).env(TOLD, url);
-    command.envs(environment.iter().map(|(name, value)| (name, value.replace("{dir}", directory))));
-    let output = command.output().unwrap();
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    (output.status.success().then_some(()).ok_or(said), recorder.take())
 }
