@@ -8,12 +8,14 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use crate::connector::{CA_FILE, Connector, retry};
 use crate::credentials::From;
 use crate::environment::variable;
+use crate::gcs_acl::WithList;
 use crate::parameters::{Known, Parameters};
 use crate::remote_url::RemoteUrl;
-use crate::{Storage, StorageError, credentials, environment};
+use crate::{Storage, StorageError, credentials, environment, gcs_acl};
 
 const FILE: &str = "credentials-file";
 const BLOB: &str = "credentials-blob";
+const ACL: &str = "predefined-acl";
 
 /// The login of `gcloud`, below the home directory.
 const LOGIN: &str = ".config/gcloud/application_default_credentials.json";
@@ -27,19 +29,21 @@ pub(crate) const PARAMETERS: &[Known] = &[
     Known::secret(BLOB).any_text(),
     Known::plain("storage-class"),
     Known::plain(CA_FILE).any_text(),
-    Known::refused(
-        "predefined-acl",
-        "logtide sets no access lists",
-        "leave it out, and give the bucket uniform access or a default access list",
-    ),
+    Known::plain(ACL),
 ];
 
 pub(crate) fn open(remote: &RemoteUrl) -> Result<Storage, StorageError> {
     let parameters = &remote.parameters;
-    let mut builder = credentials(parameters)?
-        .with_bucket_name(&remote.bucket)
-        .with_retry(retry())
-        .with_http_connector(Connector::new(parameters)?);
+    let mut builder = credentials(parameters)?.with_bucket_name(&remote.bucket).with_retry(retry());
+    let connector = Connector::new(parameters)?;
+    builder = match parameters.get(ACL).map(gcs_acl::list) {
+        None => builder.with_http_connector(connector),
+        Some(Some(list)) => builder.with_http_connector(WithList(connector, list)),
+        Some(None) => {
+            let remedy = "write private, projectPrivate, bucketOwnerRead, bucketOwnerFullControl, authenticatedRead or publicRead";
+            return Err(parameters.bad(ACL, "there is no such access list", remedy));
+        }
+    };
     if let Some(endpoint) = parameters.get("endpoint") {
         let endpoint = remote.endpoint(endpoint)?;
         if endpoint.path().trim_end_matches('/') == JSON_PATH {
@@ -140,7 +144,7 @@ mod tests {
             format!("credentials-file={}", path.display())
         };
         for (parameters, name, says) in [
-            ("predefined-acl=private".to_owned(), "predefined-acl", "uniform access"),
+            ("predefined-acl=mine".to_owned(), "predefined-acl", "projectPrivate"),
             ("endpoint=http://h/storage/v1/".to_owned(), "endpoint", "leave"),
             ("credentials-file=/nowhere/x".to_owned(), "credentials-file", "/nowhere/x"),
             ("credentials-file=/x&credentials-blob={}".to_owned(), "credentials-blob", "one of them"),

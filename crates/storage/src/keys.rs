@@ -3,6 +3,7 @@
 //! What this does may wait for a disk or a network; what it returns does not, but for the first file that is read with
 //! a master key of a service.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use logtide_model::{
     Class, Diagnose, ErrorCode, InvalidKey, Kms, KmsError, KmsKey, KmsVendor, MasterKeyRef, Random, RandomError,
     SecretKey, TaskEncryption,
 };
+use percent_encoding::percent_decode_str;
 use thiserror::Error;
 use url::Url;
 
@@ -172,24 +174,25 @@ pub fn parse_master_keys(text: &str) -> Result<Vec<MasterKeyRef>, KeysError> {
 fn parse_master_key(text: &str) -> Result<MasterKeyRef, KeysError> {
     let scheme = text.split("://").next().filter(|s| s.len() < text.len()).unwrap_or_default().to_owned();
     let wrong = |what| KeysError::Location { scheme: scheme.clone(), what };
-    let url = Url::parse(text).map_err(|_| wrong("it is no URL"))?;
-    let path = url.path().trim_start_matches('/').to_owned();
-    if path.is_empty() {
+    // A plus is one, as in the URLs of storages: keys have it.
+    let url = Url::parse(&text.replace('+', "%2B")).map_err(|_| wrong("it is no URL"))?;
+    let path = percent_decode_str(url.path()).decode_utf8().map_err(|_| wrong("it is not UTF-8"))?;
+    let name = path.trim_start_matches('/').to_owned();
+    if name.is_empty() {
         return Err(wrong("nothing comes after the scheme"));
     }
-    let vendor = match url.scheme() {
-        "local" => return Ok(MasterKeyRef::File { path: url.path().to_owned() }),
-        "aws-kms" => KmsVendor::Aws,
-        "gcp-kms" => KmsVendor::Gcp,
-        _ => return Err(wrong("local, aws-kms and gcp-kms are known")),
-    };
-    let mut key = KmsKey {
-        vendor,
-        key_id: path,
-        region: String::new(),
-        endpoint: String::new(),
-        credentials: std::collections::BTreeMap::new(),
-    };
+    match url.scheme() {
+        "local" => Ok(MasterKeyRef::File { path: path.into_owned() }),
+        "aws-kms" => kms_key(&url, KmsVendor::Aws, name).map(MasterKeyRef::Kms).map_err(wrong),
+        "gcp-kms" => kms_key(&url, KmsVendor::Gcp, name).map(MasterKeyRef::Kms).map_err(wrong),
+        _ => Err(wrong("local, aws-kms and gcp-kms are known")),
+    }
+}
+
+/// A key of a service, with what the parameters of its URL say.
+fn kms_key(url: &Url, vendor: KmsVendor, key_id: String) -> Result<KmsKey, &'static str> {
+    let (region, endpoint, credentials) = (String::new(), String::new(), BTreeMap::new());
+    let mut key = KmsKey { vendor, key_id, region, endpoint, credentials };
     for (name, value) in url.query_pairs() {
         let secret = match &*name.to_ascii_uppercase() {
             "REGION" => {
@@ -204,11 +207,11 @@ fn parse_master_key(text: &str) -> Result<MasterKeyRef, KeysError> {
             "AWS_SECRET_ACCESS_KEY" => "secret_access_key",
             "CREDENTIALS" => "credential",
             "AUTH" => continue,
-            _ => return Err(wrong("a parameter is not known")),
+            _ => return Err("a parameter is not known"),
         };
         key.credentials.insert(secret.to_owned(), SecretKey::new(value.into_owned()));
     }
-    Ok(MasterKeyRef::Kms(key))
+    Ok(key)
 }
 
 /// The operating system's randomness.
@@ -228,15 +231,15 @@ mod tests {
 
     #[test]
     fn master_keys_are_taken_as_br_takes_them() {
-        let keys = "local:///etc/master.key, aws-kms:///key-1?AWS_ACCESS_KEY_ID=hunt&AWS_SECRET_ACCESS_KEY=hunter2&REGION=r,\
+        let keys = "local:///etc/my key+%C3%A4, aws-kms:///key-1?AWS_ACCESS_KEY_ID=hunt&AWS_SECRET_ACCESS_KEY=hunter+2/%2B=&REGION=r,\
                     gcp-kms:///projects/p/locations/l/keyRings/r/cryptoKeys/n?AUTH=specified&CREDENTIALS=hunter3";
         let keys = parse_master_keys(keys).unwrap();
         let [MasterKeyRef::File { path }, MasterKeyRef::Kms(aws), MasterKeyRef::Kms(gcp)] = &keys[..] else {
             panic!("{keys:?}")
         };
-        assert_eq!(path, "/etc/master.key");
+        assert_eq!(path, "/etc/my key+\u{e4}");
         assert_eq!((aws.vendor, &aws.key_id[..], &aws.region[..]), (KmsVendor::Aws, "key-1", "r"));
-        assert_eq!(aws.credentials["secret_access_key"].expose(), b"hunter2");
+        assert_eq!(aws.credentials["secret_access_key"].expose(), b"hunter+2/+=");
         assert_eq!(gcp.key_id, "projects/p/locations/l/keyRings/r/cryptoKeys/n");
         assert_eq!(gcp.credentials["credential"].expose(), b"hunter3");
         assert!(!format!("{keys:?}").contains("hunt"), "{keys:?}");

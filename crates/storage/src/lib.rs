@@ -28,6 +28,8 @@ mod environment;
 mod error;
 #[cfg(feature = "gcs")]
 mod gcs;
+#[cfg(feature = "gcs")]
+mod gcs_acl;
 mod identity;
 mod keys;
 mod kms;

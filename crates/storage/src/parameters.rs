@@ -47,6 +47,10 @@ impl Known {
     }
 
     /// One of `br`'s that logtide cannot honour: the reason, and what to do instead.
+    #[cfg_attr(
+        not(any(feature = "s3", feature = "azure")),
+        allow(dead_code, reason = "the other kind refuses nothing")
+    )]
     pub(crate) const fn refused(name: &'static str, reason: &'static str, remedy: &'static str) -> Self {
         Known { name, secret: false, any_text: false, refused: Some((reason, remedy)) }
     }

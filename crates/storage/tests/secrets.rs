@@ -45,7 +45,7 @@ fn errors_show_no_credential() {
         "s3://b/p?session-token=a&{}",
         "s3://key:{}@b/p",
         "s3://b?access-key={}#{}",
-        "gcs://b/p?predefined-acl=x&credentials-file={}",
+        "gcs://b/p?no-such=x&credentials-blob={}",
         "azure://c/p?account-name=n&account-key={}-no-base64",
         "azure://c/p?account-key={}&encryption-scope=x",
         "oss://b/p?access-key={}",

@@ -11,14 +11,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use logtide_format::{parse_uuid, utc_text, uuid_of};
+use logtide_format::utc_text;
 use object_store::path::Path;
-use serde::Deserialize;
 use thiserror::Error;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::{Storage, StorageError};
+
+mod owner;
+
+pub use owner::LockOwner;
+use owner::{holder, owner_of};
 
 /// Nothing is begun under a lock that was taken so long ago.
 pub const LEASE: Duration = Duration::from_secs(600);
@@ -27,44 +31,10 @@ pub const LEASE: Duration = Duration::from_secs(600);
 const ABANDONED: Duration = Duration::from_secs(900);
 /// Below this TiDB's tools note what they rewrote.
 const MIGRATIONS: &str = "v1/migrations";
-/// Begins the 122 bits of our UUIDs here: "logt".
-const MAGIC: u128 = 0x6c6f_6774;
-
 /// Locks that a writer of metadata takes: the folder, the name that all of a lock begin with, and the object of a writer.
 /// The first one is that of `br log truncate`, the second one of compactions and restores.
 pub const LOCK_FAMILIES: [(&str, &str, &str); 2] =
     [("", "truncating.lock", "truncating.lock"), ("v1", "v1/LOCK", "v1/LOCK.WRIT")];
-
-/// Who holds a lock of ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LockOwner {
-    /// The store, or zero for a command.
-    pub store_id: u64,
-    /// Its boot epoch; for a command anything that differs.
-    pub boot: u64,
-}
-
-impl LockOwner {
-    /// 40 bits of the store and 50 of the boot.
-    fn txn_id(&self) -> String {
-        let low = |n: u64, bits: u32| u128::from(n & ((1 << bits) - 1));
-        uuid_of(MAGIC << 90 | low(self.store_id, 40) << 50 | low(self.boot, 50))
-    }
-
-    /// Whose a lock is, by its UUID; `None` for a lock of others.
-    fn parse(uuid: &str) -> Option<LockOwner> {
-        let free = parse_uuid(uuid)??;
-        let owner = LockOwner { store_id: (free >> 50) as u64 & ((1 << 40) - 1), boot: free as u64 & ((1 << 50) - 1) };
-        (free >> 90 == MAGIC).then_some(owner)
-    }
-
-    /// True for a lock, as [`LockOwner::parse`] reads it, of an earlier process of `now`, or of an earlier task of this one.
-    /// Commands have no order.
-    fn is_former(&self, now: &LockOwner) -> bool {
-        let now = LockOwner::parse(&now.txn_id());
-        now.is_some_and(|now| now.store_id != 0 && self.store_id == now.store_id && self.boot <= now.boot)
-    }
-}
 
 /// Why a lock was not taken, or is not held any more.
 #[derive(Debug, Error)]
@@ -86,12 +56,6 @@ pub enum LockError {
     /// The storage did not answer as it should.
     #[error(transparent)]
     Storage(#[from] StorageError),
-}
-
-/// What stands in a lock.
-#[derive(Deserialize)]
-struct Content {
-    txn_id: String,
 }
 
 /// The right to rewrite metadata, for one holder.
@@ -218,8 +182,7 @@ impl WriteLock {
 
     async fn is_ours(&self, object: &str) -> Result<bool, LockError> {
         let content = self.storage.read(object).await?;
-        let content = content.and_then(|bytes| serde_json::from_slice::<Content>(&bytes).ok());
-        Ok(content.is_some_and(|content| content.txn_id == self.owner.txn_id()))
+        Ok(content.and_then(|bytes| holder(&bytes)).is_some_and(|holder| holder == self.owner.txn_id()))
     }
 
     /// Gives the locks back, and whatever was left of trying to take them.
@@ -290,13 +253,6 @@ pub async fn find_locks(storage: &Storage) -> Result<Vec<(String, Option<LockOwn
         }
     }
     Ok(found)
-}
-
-fn owner_of(object: &str, content: &[u8]) -> Option<LockOwner> {
-    match object.split_once(".INTENT.") {
-        Some((_, uuid)) => LockOwner::parse(uuid),
-        None => LockOwner::parse(&serde_json::from_slice::<Content>(content).ok()?.txn_id),
-    }
 }
 
 /// Objects of a folder that begin with a name. A prefix ends at a slash, so the folder is listed.

@@ -62,7 +62,18 @@ pub(crate) const PARAMETERS: &[Row] = &[
         &[At("storage.googleapis.com:443", "/b/p%2Fo")],
     )
     .within(&[("LOGTIDE_CA_FILE", "")]),
-    Row::refused("predefined-acl", of_machine!("predefined-acl=private"), "predefined_acl", "uniform access"),
+    Row::parameter(
+        "predefined-acl",
+        of_machine!("predefined-acl=projectPrivate"),
+        Field("predefined_acl", "projectPrivate"),
+        &[Header("x-goog-acl", "project-private")],
+    ),
+    Row::parameter(
+        "predefined-acl",
+        of_machine!("predefined-acl=bucket-owner-read"),
+        Field("predefined_acl", "bucket-owner-read"),
+        &[Header("x-goog-acl", "bucket-owner-read")],
+    ),
 ];
 
 pub(crate) const VARIABLES: &[Row] = &[
