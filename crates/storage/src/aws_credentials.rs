@@ -149,7 +149,10 @@ fn of_service(
 }
 
 /// The credentials that a builder would use.
-fn provider(builder: &AmazonS3Builder, parameters: &Parameters) -> Result<AwsCredentialProvider, StorageError> {
+pub(crate) fn provider(
+    builder: &AmazonS3Builder,
+    parameters: &Parameters,
+) -> Result<AwsCredentialProvider, StorageError> {
     let unopened =
         |e: object_store::Error| StorageError::Unopened { url: parameters.url().to_owned(), reason: e.to_string() };
     Ok(builder.clone().build().map_err(unopened)?.credentials().clone())

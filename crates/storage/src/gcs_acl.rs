@@ -1,11 +1,10 @@
-//! The access list that Google Cloud Storage is asked to give to every object.
-//!
-//! object_store has no word for it, so the header is added below it: requests to GCS are not signed.
+//! The access list that Google Cloud Storage is asked to give to every object. Requests to it are not signed.
 
 use async_trait::async_trait;
 use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpService};
-use object_store::{ClientOptions, HeaderMap, Result};
+use object_store::{ClientOptions, Result};
 
+use crate::access_list::ask_for;
 use crate::connector::Connector;
 
 const HEADER: &str = "x-goog-acl";
@@ -44,24 +43,7 @@ struct Asking {
 #[async_trait]
 impl HttpService for Asking {
     async fn call(&self, mut request: HttpRequest) -> Result<HttpResponse, HttpError> {
-        if makes_object(request.method().as_str(), request.uri().query().unwrap_or_default()) {
-            add(request.headers_mut(), self.list);
-        }
+        ask_for(self.list, HEADER, &mut request);
         self.inner.execute(request).await
-    }
-}
-
-fn add(headers: &mut HeaderMap, list: &'static str) {
-    if let Ok(list) = list.parse() {
-        headers.insert(HEADER, list);
-    }
-}
-
-/// A put, or the begin of an upload in parts; not a part.
-fn makes_object(method: &str, query: &str) -> bool {
-    match method {
-        "PUT" => !query.contains("uploadId="),
-        "POST" => query.split('&').any(|part| part.trim_end_matches('=') == "uploads"),
-        _ => false,
     }
 }

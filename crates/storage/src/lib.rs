@@ -6,6 +6,10 @@
 //!
 //! Objects that are logtide's alone live below [`OWN_PREFIX`]; no reader of the format looks there.
 
+#[cfg(any(feature = "s3", feature = "gcs"))]
+mod access_list;
+#[cfg(feature = "s3")]
+mod aws_acl;
 #[cfg(feature = "s3")]
 mod aws_credentials;
 #[cfg(feature = "s3")]

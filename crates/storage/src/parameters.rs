@@ -47,10 +47,7 @@ impl Known {
     }
 
     /// One of `br`'s that logtide cannot honour: the reason, and what to do instead.
-    #[cfg_attr(
-        not(any(feature = "s3", feature = "azure")),
-        allow(dead_code, reason = "the other kind refuses nothing")
-    )]
+    #[cfg_attr(not(feature = "azure"), allow(dead_code, reason = "the other kinds refuse nothing"))]
     pub(crate) const fn refused(name: &'static str, reason: &'static str, remedy: &'static str) -> Self {
         Known { name, secret: false, any_text: false, refused: Some((reason, remedy)) }
     }

@@ -3,11 +3,12 @@
 use object_store::ClientOptions;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
 
+use crate::aws_acl::WithList;
 use crate::connector::{CA_FILE, Connector};
 use crate::environment::variable;
 use crate::parameters::{Known, Parameters};
 use crate::remote_url::RemoteUrl;
-use crate::{Storage, StorageError, aws_credentials, environment};
+use crate::{Storage, StorageError, aws_acl, aws_credentials, environment};
 
 /// The parameters of `br`'s `s3://` and our own.
 pub(crate) const PARAMETERS: &[Known] = &[
@@ -28,11 +29,7 @@ pub(crate) const PARAMETERS: &[Known] = &[
     Known::secret("external-id"),
     Known::plain("object-lock-enabled"),
     Known::plain(CA_FILE).any_text(),
-    Known::refused(
-        "acl",
-        "logtide sets no access lists",
-        "leave it out, and give the bucket a policy or a default access list",
-    ),
+    Known::plain("acl"),
 ];
 
 /// Providers that serve a bucket at a host of its own only; so says `br`.
@@ -45,8 +42,25 @@ pub(crate) fn open(remote: &RemoteUrl) -> Result<Storage, StorageError> {
     let connector = Connector::new(parameters)?;
     let builder = aws_credentials::builder(&remote.bucket, None, parameters, &connector)?;
     let builder = with_encryption(with_address(builder, remote)?, parameters)?;
+    let builder = with_access_list(builder, parameters, &connector)?;
     let store = builder.build().map_err(|e| remote.unopened(&e))?;
     Ok(remote.storage(store, class(parameters)?))
+}
+
+/// The builder has its credentials.
+fn with_access_list(
+    builder: AmazonS3Builder,
+    parameters: &Parameters,
+    connector: &Connector,
+) -> Result<AmazonS3Builder, StorageError> {
+    let Some(given) = parameters.get("acl") else { return Ok(builder) };
+    let Some(list) = aws_acl::list(given) else {
+        let remedy = "write private, bucket-owner-read, bucket-owner-full-control, authenticated-read, aws-exec-read, public-read or public-read-write";
+        return Err(parameters.bad("acl", "there is no such access list", remedy));
+    };
+    let credentials = aws_credentials::provider(&builder, parameters)?;
+    let region = builder.get_config_value(&AmazonS3ConfigKey::Region).unwrap_or_default();
+    Ok(builder.with_http_connector(WithList { connector: connector.clone(), list, region, credentials }))
 }
 
 /// The storage class of objects: one of those from which they can be read.
@@ -184,7 +198,7 @@ mod tests {
     #[test]
     fn what_cannot_be_honoured_is_refused_by_name() {
         for (parameters, name, says) in [
-            ("acl=private", "acl", "policy"),
+            ("acl=mine", "acl", "bucket-owner-full-control"),
             ("external-id=x", "external-id", "role-arn"),
             ("access-key=K&secret-access-key=S3CRET&profile=p", "profile", "leave one"),
             ("profile=no-such-profile", "profile", "export-credentials"),

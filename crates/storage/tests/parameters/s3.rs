@@ -179,5 +179,22 @@ pub(crate) const PARAMETERS: &[Row] = &[
         Field("external_id", "a+b&"),
         &[Asked(STS, "ExternalId=a%2Bb%26")],
     ),
-    Row::refused("acl", with_keys!("acl=private"), "acl", "policy"),
+    // It is signed with the rest, by whose the credentials are.
+    Row::parameter(
+        "acl",
+        with_keys!("acl=bucket-owner-full-control"),
+        Field("acl", "bucket-owner-full-control"),
+        &[Header("x-amz-acl", "bucket-owner-full-control"), PutHas("authorization", "x-amz-acl;"), Signed("SECRET")],
+    ),
+    Row::parameter(
+        "acl",
+        with_keys!("acl=private&session-token=T&role-arn=r&sse=AES256"),
+        Field("acl", "private"),
+        &[
+            Header("x-amz-acl", "private"),
+            Header("x-amz-server-side-encryption", "AES256"),
+            PutHas("authorization", "Credential=GIVEN/"),
+            Signed("s"),
+        ],
+    ),
 ];
