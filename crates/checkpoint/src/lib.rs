@@ -12,6 +12,7 @@
 mod backoff;
 mod cover;
 mod generations;
+mod lock_op;
 mod lock_queue;
 mod lock_tracker;
 mod subscription;
@@ -19,5 +20,6 @@ mod subscription;
 pub use backoff::Backoff;
 pub use cover::Cover;
 pub use generations::{Commit, Discarded, Generations, Publish, SealRefused, Uploading};
-pub use lock_tracker::{LockOp, LockTracker};
+pub use lock_op::LockOp;
+pub use lock_tracker::LockTracker;
 pub use subscription::{Phase, Rescan, Silence, Statement, Subscription};

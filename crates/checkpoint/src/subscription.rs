@@ -22,6 +22,8 @@
 //! A batch has one first and one last index, and its changes have none of their own. A batch that the snapshot's index
 //! cuts in two is applied whole: the last change of a key wins, so the locks at its end are right.
 
+mod applied;
+mod phase;
 mod relief;
 mod relook;
 mod scan;
@@ -31,10 +33,11 @@ use logtide_model::message::GapFlag;
 use logtide_model::planted::Bug;
 use logtide_model::{Region, RegionEpoch, Term, Ts};
 
+pub use phase::{Phase, Rescan};
 pub use statement::{Silence, Statement};
 
+use crate::LockTracker;
 use crate::lock_queue::{Forgotten, LockQueue};
-use crate::{LockOp, LockTracker};
 use relook::Relook;
 
 /// The subscription of one task to one region.
@@ -93,56 +96,6 @@ enum Locks {
 struct Observing {
     next: u64,
     locks: LockTracker,
-}
-
-/// Where a subscription is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// Waits for a scan.
-    Pending,
-    /// A snapshot was taken; its records are on the way.
-    Scanning,
-    /// Everything since the scan's start ts was seen.
-    Observing,
-}
-
-/// Why a subscription went back to [`Phase::Pending`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Rescan {
-    /// Entries were not seen.
-    Gap,
-    /// The attempt failed.
-    Failed,
-    /// Leadership in another term.
-    Term,
-    /// The range changed.
-    Range,
-    /// What was spooled was lost, or a change went past MVCC.
-    Lost,
-    /// Locks were dropped under memory pressure and are to be read anew.
-    Locks,
-    /// There was no room for what was applied, or for what a scan found.
-    NoRoom,
-}
-
-impl Rescan {
-    /// A short name for logs and metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Rescan::Gap => "gap",
-            Rescan::Failed => "failed",
-            Rescan::Term => "term",
-            Rescan::Range => "range",
-            Rescan::Lost => "lost",
-            Rescan::Locks => "locks",
-            Rescan::NoRoom => "no-room",
-        }
-    }
-
-    /// True if trying again at once may make it worse.
-    const fn is_failure(self) -> bool {
-        matches!(self, Rescan::Gap | Rescan::Failed | Rescan::NoRoom)
-    }
 }
 
 impl Subscription {
@@ -244,63 +197,6 @@ impl Subscription {
         if waiting {
             (self.attempt, self.given_up, self.failures) = before;
         }
-    }
-
-    /// Entries `first..=last` were applied, with these changes of the lock column family.
-    ///
-    /// Entries that were seen before are skipped. Answers false at a jump: entries were not seen, and the subscription
-    /// begins anew with this batch.
-    pub fn applied(&mut self, first: u64, last: u64, ops: &[LockOp<'_>]) -> bool {
-        let next = match &self.state {
-            State::Pending(pending) => return self.applied_while_pending(pending.seen, first, last, ops),
-            State::Scanning(scanning) => scanning.next,
-            State::Observing(observing) => observing.next,
-        };
-        if first > next && !Bug::DropUnnoticed.is_planted() {
-            self.rescan(Rescan::Gap);
-            self.applied_while_pending(None, first, last, ops);
-            return false;
-        }
-        if last >= next {
-            self.advance(last, ops);
-        }
-        true
-    }
-
-    fn applied_while_pending(&mut self, seen: Option<(u64, u64)>, first: u64, last: u64, ops: &[LockOp<'_>]) -> bool {
-        let State::Pending(pending) = &mut self.state else { return true };
-        let from = match seen {
-            Some((_, next)) if last < next => return true,
-            Some((from, next)) if first <= next => from,
-            // A jump: only a snapshot that has all up to here can be of use, and has what is queued.
-            _ => {
-                (pending.queue, pending.forgotten) = (LockQueue::default(), None);
-                first
-            }
-        };
-        pending.seen = Some((from, last.saturating_add(1)));
-        pending.queue.push(last, ops);
-        true
-    }
-
-    fn advance(&mut self, last: u64, ops: &[LockOp<'_>]) {
-        let range = &self.region.range;
-        let tracker = match &mut self.state {
-            State::Pending(_) => return,
-            State::Scanning(scanning) => {
-                scanning.next = last.saturating_add(1);
-                match &mut scanning.locks {
-                    Locks::Loading(locks, queue) if locks.is_exact() => return queue.push(last, ops),
-                    Locks::Loading(locks, _) | Locks::Known(locks) => locks,
-                }
-            }
-            State::Observing(observing) => {
-                observing.next = last.saturating_add(1);
-                &mut observing.locks
-            }
-        };
-        // A lock outside of the range belongs to another region, whose changes are not seen here.
-        ops.iter().filter(|op| range.contains(op.key)).for_each(|op| tracker.apply(*op));
     }
 
     /// Leadership in `term` (again), with the region's gap flag.
