@@ -4,22 +4,22 @@
 //! TiDB's message has no field for (an own certificate authority, say) is kept as a URL in the message for storages of
 //! any kind, which TiDB's tools show and leave alone.
 
+mod place;
+
 use std::collections::BTreeMap;
 
 use logtide_format::proto::storage_backend::Backend;
 use logtide_format::proto::{AzureBlobStorage, AzureCustomerKey, CloudDynamic, Gcs, Local, S3, StorageBackend};
 use logtide_model::without_credentials;
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use sha2::{Digest, Sha256};
-use url::{Url, form_urlencoded};
+use url::Url;
+
+use place::Place;
 
 use crate::base64;
 
 /// The provider name and the attribute that a URL of no kind of TiDB's is kept under.
 const URL_ATTRIBUTE: &str = "logtide-url";
-/// What must not stand as it is in a prefix, and in a value: canonical URLs of `logtide_storage` are written so.
-const IN_PREFIX: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'<').add(b'>').add(b'?');
-const IN_VALUE: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b'#').add(b'%').add(b'&').add(b'+').add(b'<').add(b'>');
 /// Providers whose buckets have a host of their own, whatever is said of the style, as `br` has it.
 const BY_HOST: &[&str] = &["alibaba", "netease", "tencent"];
 /// Of the key that Azure encrypts with.
@@ -74,70 +74,7 @@ fn local_path(url: &str) -> Result<String, String> {
     path.into_os_string().into_string().map_err(|_| format!("the path of {shown} is not UTF-8"))
 }
 
-/// A remote URL in parts.
-#[derive(Default)]
-struct Place {
-    bucket: String,
-    prefix: String,
-    parameters: BTreeMap<String, String>,
-}
-
 impl Place {
-    /// `None` for what is better kept as it is.
-    fn read(url: &str) -> Option<Self> {
-        let (_, rest) = url.split_once("://")?;
-        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let (bucket, prefix) = place.split_once('/').unwrap_or((place, ""));
-        let prefix = percent_decode_str(prefix).decode_utf8().ok()?.into_owned();
-        let mut parameters = BTreeMap::new();
-        // A `+` is a plus: secret keys have it.
-        for (name, value) in form_urlencoded::parse(query.replace('+', "%2B").as_bytes()) {
-            if parameters.insert(name.into_owned(), value.into_owned()).is_some() {
-                return None;
-            }
-        }
-        Some(Place { bucket: bucket.to_owned(), prefix, parameters })
-    }
-
-    fn of(bucket: String, prefix: &str) -> Self {
-        Place { bucket, prefix: prefix.trim_matches('/').to_owned(), parameters: BTreeMap::new() }
-    }
-
-    /// Parameters in the order of their names, empty ones left out.
-    fn url(&self, scheme: &str) -> String {
-        let slash = if self.prefix.is_empty() { "" } else { "/" };
-        let place = format!("{scheme}://{}{slash}{}", self.bucket, utf8_percent_encode(&self.prefix, IN_PREFIX));
-        let given = self.parameters.iter().filter(|(_, value)| !value.is_empty());
-        let pairs: Vec<_> =
-            given.map(|(name, value)| format!("{name}={}", utf8_percent_encode(value, IN_VALUE))).collect();
-        if pairs.is_empty() { place } else { format!("{place}?{}", pairs.join("&")) }
-    }
-
-    /// Moves parameters into the fields of their names.
-    fn fill<const N: usize>(&mut self, fields: [(&str, &mut String); N]) {
-        for (name, field) in fields {
-            *field = self.parameters.remove(name).unwrap_or_default();
-        }
-    }
-
-    /// Moves fields into parameters of their names.
-    fn take<const N: usize>(&mut self, fields: [(&str, &mut String); N]) {
-        for (name, field) in fields {
-            self.parameters.insert(name.to_owned(), std::mem::take(field));
-        }
-    }
-
-    /// A parameter that is true or false, in the spellings that `br` reads. One that is neither stays.
-    fn flag(&mut self, name: &str) -> Option<bool> {
-        let flag = match self.parameters.get(name)?.as_str() {
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => true,
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => false,
-            _ => return None,
-        };
-        self.parameters.remove(name);
-        Some(flag)
-    }
-
     fn s3(mut self) -> Option<Backend> {
         let mut s3 = S3 { bucket: self.bucket.clone(), prefix: self.prefix.clone(), ..S3::default() };
         self.fill(s3_fields(&mut s3));
