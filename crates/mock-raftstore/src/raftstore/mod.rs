@@ -12,7 +12,6 @@ mod log;
 mod merge;
 mod message;
 mod peer;
-mod reads;
 mod records;
 mod replay;
 mod shared;

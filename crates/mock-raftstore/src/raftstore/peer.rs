@@ -1,59 +1,33 @@
 //! One peer: a `RawNode` with its log, and what waits for it.
 
+mod config;
+mod proposals;
+mod reads;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use logtide_model::{KeyRange, Op, Region, RegionEpoch, RegionId, StoreId, Term};
-use prost::Message as _;
+use logtide_model::{KeyRange, Region, RegionEpoch, RegionId, StoreId, Term};
 use raft::eraftpb::{MessageType, Snapshot};
-use raft::{Config, ProgressState, RawNode, SnapshotStatus, StateRole};
+use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 
-use super::command::{Command, PeerChange};
+pub(crate) use config::{PeerConfig, RaftTiming};
+use proposals::Pending;
+use reads::Reads;
+
+use super::command::PeerChange;
 use super::log::RaftLog;
 use super::merge::Merging;
-use super::message::{Action, Done, Proposal, ReadReady, Reply};
-use super::reads::Reads;
-use super::records::{
-    EntryId, PeerMeta, RegionMeta, put_merge_state, put_replayable, read_merge_state, read_replayable,
-};
+use super::message::{Done, Reply};
+use super::records::{EntryId, RegionMeta, put_merge_state, put_replayable, read_merge_state, read_replayable};
 use super::shared::PeerView;
 use super::snapshot;
 use crate::engine::{EngineError, KvEngine, WriteBatch};
 use crate::rpc::RegionError;
 use crate::transport::Envelope;
 
-/// Largest raft message in bytes of entries, and the most that is applied in one go.
-const MAX_BATCH: u64 = 8 << 20;
-
 /// Election timeouts without a leader after which a peer asks whether it is still a member.
 const FORGOTTEN_ELECTIONS: usize = 3;
-
-/// Times of raft in ticks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RaftTiming {
-    /// Ticks between heartbeats.
-    pub(crate) heartbeat: usize,
-    /// Ticks without a heartbeat after which a follower may campaign, at the least.
-    pub(crate) election: usize,
-    /// `Some(n)`: campaign after exactly `election + n` ticks, so that nothing is drawn at random.
-    pub(crate) fixed: Option<usize>,
-}
-
-/// How peers live.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PeerConfig {
-    /// When raft does what by itself.
-    pub(crate) timing: RaftTiming,
-    /// Applied entries that stay in the log; a log with twice as many is truncated.
-    pub(crate) log_keep: u64,
-}
-
-/// A proposal in the log.
-struct Pending {
-    index: u64,
-    term: Term,
-    reply: Reply<Done>,
-}
 
 /// See the module.
 pub(crate) struct Peer {
@@ -130,7 +104,7 @@ impl Peer {
         applied: u64,
     ) -> raft::Result<Peer> {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let node = RawNode::new(&config(id, applied, &settings.timing), log, &logger)?;
+        let node = RawNode::new(&config::config(id, applied, &settings.timing), log, &logger)?;
         Ok(Peer {
             meta,
             store_id,
@@ -185,6 +159,14 @@ impl Peer {
         RegionError::NotLeader { region_id: self.region_id(), leader }
     }
 
+    /// The answer as long as a merge is prepared.
+    fn is_merging(&self) -> RegionError {
+        RegionError::Busy(format!(
+            "region {} is about to be merged: it can not read index due to merge",
+            self.region_id()
+        ))
+    }
+
     /// A raft message arrived. What raft has no use for is dropped, as the network might have done.
     pub(crate) fn step(&mut self, envelope: Envelope) {
         if self.meta.store_of(envelope.message.from).is_none() {
@@ -199,92 +181,6 @@ impl Peer {
         if let Err(error) = self.node.step(*envelope.message) {
             tracing::trace!(region = self.meta.region.id, store = self.store_id, %error, "raft message refused");
         }
-    }
-
-    /// Puts a command into the log, if this is its leader and the command still fits.
-    pub(crate) fn propose(&mut self, proposal: Proposal) {
-        let Proposal { epoch, term, action, reply, .. } = proposal;
-        if !self.is_leader() || term.is_some_and(|t| t != self.term()) {
-            return reply(Err(self.not_leader()));
-        }
-        if self.merging.is_some() {
-            return reply(Err(self.is_merging()));
-        }
-        // Files are where the members of the region were when they were put there; splits and changes name members.
-        let bound = match &action {
-            Action::Write(ops, _) => ops.iter().any(|op| matches!(op, Op::IngestSst { .. })),
-            Action::Split(_) | Action::AddPeer(_) | Action::RemovePeer(_) | Action::Merge { .. } => true,
-            Action::Truncate { .. } => false,
-        };
-        let now = self.meta.region.epoch;
-        if epoch.version != now.version || bound && epoch != now {
-            return reply(Err(RegionError::EpochNotMatch { current: vec![self.meta.region.clone()] }));
-        }
-        let command = match action {
-            Action::Write(ops, range_deleted) => Command::write(&self.meta.region, ops, range_deleted),
-            Action::Split(children) => Some(Command::split(&self.meta.region, children)),
-            Action::AddPeer(_) | Action::RemovePeer(_) => match self.change(&action) {
-                Ok(change) => Some(Command::change(&self.meta.region, change)),
-                Err(why) => return reply(Err(RegionError::Busy(why))),
-            },
-            Action::Merge { known, .. } => match self.prepare_merge(known.as_ref()) {
-                Ok(command) => Some(command),
-                Err(refused) => return reply(Err(refused)),
-            },
-            Action::Truncate { keep } => match self.truncation(keep) {
-                Some(to) => Some(Command::truncate(&self.meta.region, to)),
-                None => return reply(Ok(Done { regions: vec![self.meta.region.clone()] })),
-            },
-        };
-        let Some(command) = command else {
-            return reply(Err(RegionError::Busy("an op of this kind cannot be proposed".to_owned())));
-        };
-        let proposed = match &command.change {
-            Some(change) => self.node.propose_conf_change(command.encode_to_vec(), change.for_raft()),
-            None => self.node.propose(command.context(), command.encode_to_vec()),
-        };
-        match proposed {
-            Ok(()) => {
-                let index = self.node.raft.raft_log.last_index();
-                self.pending.push_back(Pending { index, term: self.term(), reply });
-            }
-            Err(error) => reply(Err(RegionError::Busy(format!("raft refused the proposal: {error}")))),
-        }
-    }
-
-    /// The change of members that is asked for, or why it cannot be now.
-    fn change(&self, action: &Action) -> Result<PeerChange, String> {
-        let region_id = self.region_id();
-        // Raft puts an empty entry in the place of a change that comes too early.
-        if self.node.raft.has_pending_conf() {
-            return Err(format!("region {region_id} has a change of members that is not applied yet"));
-        }
-        match *action {
-            Action::AddPeer(peer) if self.meta.peer_on(peer.store_id).is_none() => {
-                Ok(PeerChange { peer, remove: false })
-            }
-            Action::AddPeer(peer) => Err(format!("region {region_id} has a peer on store {} already", peer.store_id)),
-            Action::RemovePeer(store_id) if store_id == self.store_id => {
-                Err(format!("store {store_id} leads region {region_id}: transfer the leadership first"))
-            }
-            // Of two, the one that goes may be the only one that knows that it does, and the other cannot go on alone.
-            Action::RemovePeer(_) if self.meta.peers.len() <= 2 => {
-                Err(format!("region {region_id} has no more than two peers: add one first"))
-            }
-            Action::RemovePeer(store_id) => match self.meta.peer_on(store_id) {
-                Some(id) => Ok(PeerChange { peer: PeerMeta { id, store_id }, remove: true }),
-                None => Err(format!("region {region_id} has no peer on store {store_id}")),
-            },
-            _ => Err("this is no change of members".to_owned()),
-        }
-    }
-
-    /// Where the log ends behind which `keep` applied entries are left; `None` if it is that short already.
-    fn truncation(&self, keep: u64) -> Option<EntryId> {
-        let index = self.applied.saturating_sub(keep);
-        let long = index > self.node.store().truncated().index;
-        let term = long.then(|| self.node.raft.raft_log.term(index).ok()).flatten()?;
-        Some(EntryId { index, term })
     }
 
     /// Time passes; true if there may be something to do.
@@ -359,62 +255,6 @@ impl Peer {
         Ok((before, self.pending.drain(..).map(|p| p.reply).collect()))
     }
 
-    /// A leader proposes to truncate a log that has grown to twice what is to be kept.
-    fn truncate_long_log(&mut self) -> bool {
-        let (begin, term) = self.truncating;
-        let begin = if term == self.term() { begin } else { 0 }.max(self.node.store().truncated().index);
-        let long = self.applied.saturating_sub(begin) > self.settings.log_keep.saturating_mul(2);
-        if !long || !self.is_leader() || self.merging.is_some() {
-            return false;
-        }
-        let Some(to) = self.truncation(self.settings.log_keep) else { return false };
-        let command = Command::truncate(&self.meta.region, to);
-        if self.node.propose(Vec::new(), command.encode_to_vec()).is_err() {
-            return false;
-        }
-        self.truncating = (to.index, self.term());
-        true
-    }
-
-    /// Takes the reply of the proposal whose entry was just applied, if it was made here. Proposals whose entries were
-    /// overwritten are refused on the way.
-    pub(crate) fn take_reply(&mut self, index: u64, term: Term) -> (Vec<Reply<Done>>, Option<Reply<Done>>) {
-        let mut lost = Vec::new();
-        while self.pending.front().is_some_and(|p| p.index <= index) {
-            let Some(pending) = self.pending.pop_front() else { break };
-            if (pending.index, pending.term) == (index, term) {
-                return (lost, Some(pending.reply));
-            }
-            lost.push(pending.reply);
-        }
-        (lost, None)
-    }
-
-    /// Refuses the proposals that are not in the log any more: another leader overwrote them.
-    pub(crate) fn refuse_overwritten(&mut self) {
-        if self.node.snap().is_some() {
-            // What it takes the place of may have been committed: [`Peer::restore`] decides.
-            return;
-        }
-        while let Some(last) = self.pending.back() {
-            if self.node.raft.raft_log.term(last.index).is_ok_and(|term| term == last.term) {
-                return;
-            }
-            let error = self.not_leader();
-            if let Some(lost) = self.pending.pop_back() {
-                (lost.reply)(Err(error));
-            }
-        }
-    }
-
-    /// The answer as long as a merge is prepared.
-    fn is_merging(&self) -> RegionError {
-        RegionError::Busy(format!(
-            "region {} is about to be merged: it can not read index due to merge",
-            self.region_id()
-        ))
-    }
-
     /// Ends all that waits for it: the region is gone.
     pub(crate) fn end(&mut self, proposals: &RegionError, merged: Result<Done, RegionError>) {
         self.reads.fail_all(&RegionError::RegionNotFound(self.region_id()));
@@ -422,60 +262,6 @@ impl Peer {
         if let Some(reply) = self.merging.take().and_then(|m| m.reply) {
             reply(merged);
         }
-    }
-
-    /// Asks for a read-index round.
-    pub(crate) fn read(&mut self, reply: Reply<ReadReady>) {
-        if self.merging.is_some() {
-            reply(Err(self.is_merging()));
-        } else if self.is_leader() {
-            self.reads.ask(reply);
-        } else {
-            reply(Err(self.not_leader()));
-        }
-    }
-
-    /// Begins a round for what was asked, as soon as raft would not drop it.
-    pub(crate) fn begin_reads(&mut self) {
-        if self.is_leader()
-            && self.node.raft.commit_to_current_term()
-            && let Some(context) = self.reads.begin_round()
-        {
-            self.node.read_index(context);
-        }
-    }
-
-    pub(crate) fn confirm_read(&mut self, context: &[u8], index: u64) {
-        self.reads.confirm(context, index);
-    }
-
-    /// Answers the reads that are confirmed and whose index is applied.
-    pub(crate) fn answer_reads(&mut self) {
-        if self.merging.is_some() {
-            // Who takes the region over may have begun to write to its range.
-            self.reads.fail_all(&self.is_merging());
-        }
-        if self.announced != Some(self.term()) {
-            return;
-        }
-        for reply in self.reads.take_ready(self.applied) {
-            let (region, term) = (self.meta.region.clone(), self.term());
-            reply(Ok(ReadReady { region, term, told_index: self.applied }));
-        }
-    }
-
-    /// Refuses all reads, if this peer leads no more.
-    pub(crate) fn fail_reads_unless_leader(&mut self) {
-        if !self.is_leader() && !self.reads.is_empty() {
-            let error = self.not_leader();
-            self.reads.fail_all(&error);
-        }
-    }
-
-    /// As [`Peer::fail_reads_unless_leader`], when the term of the rounds is over.
-    pub(crate) fn fail_reads(&mut self) {
-        let error = self.not_leader();
-        self.reads.fail_all(&error);
     }
 
     pub(crate) fn transfer_leader(&mut self, to: StoreId) {
@@ -508,30 +294,5 @@ impl Peer {
             stores: self.meta.peers.iter().map(|p| p.store_id).collect(),
             log: (self.node.store().truncated().index + 1, self.node.raft.raft_log.last_index()),
         }
-    }
-}
-
-fn config(id: u64, applied: u64, timing: &RaftTiming) -> Config {
-    let (min, max) = match timing.fixed {
-        // Raft draws from [min, max): one apart leaves nothing to draw.
-        Some(n) => (timing.election + n, timing.election + n + 1),
-        None => (timing.election, 2 * timing.election),
-    };
-    Config {
-        id,
-        applied,
-        election_tick: timing.election,
-        heartbeat_tick: timing.heartbeat,
-        min_election_tick: min,
-        max_election_tick: max,
-        max_size_per_msg: MAX_BATCH,
-        max_committed_size_per_ready: MAX_BATCH,
-        max_inflight_msgs: 256,
-        check_quorum: true,
-        pre_vote: true,
-        // raft 0.7 adds entries to a queued append without looking where that begins, if it has none so far; the
-        // follower then acknowledges indexes that do not exist.
-        batch_append: false,
-        ..Config::default()
     }
 }

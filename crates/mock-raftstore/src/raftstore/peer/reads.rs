@@ -1,13 +1,14 @@
-//! Read-index requests of one peer on their way: asked, confirmed by a quorum, applied far enough.
+//! Read-index requests of a peer on their way: asked, confirmed by a quorum, applied far enough; or refused.
 
 use std::collections::BTreeMap;
 
-use super::message::{ReadReady, Reply};
+use super::Peer;
+use crate::raftstore::message::{ReadReady, Reply};
 use crate::rpc::RegionError;
 
 /// See the module.
 #[derive(Default)]
-pub(crate) struct Reads {
+pub(super) struct Reads {
     last_context: u64,
     /// Not yet in a round.
     asked: Vec<Reply<ReadReady>>,
@@ -18,16 +19,16 @@ pub(crate) struct Reads {
 }
 
 impl Reads {
-    pub(crate) fn ask(&mut self, reply: Reply<ReadReady>) {
+    fn ask(&mut self, reply: Reply<ReadReady>) {
         self.asked.push(reply);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.asked.is_empty() && self.rounds.is_empty() && self.confirmed.is_empty()
     }
 
     /// Puts all that was asked into one round; returns the context that it goes by.
-    pub(crate) fn begin_round(&mut self) -> Option<Vec<u8>> {
+    fn begin_round(&mut self) -> Option<Vec<u8>> {
         if self.asked.is_empty() {
             return None;
         }
@@ -37,7 +38,7 @@ impl Reads {
     }
 
     /// A quorum confirmed a round: its reads may go at `index`.
-    pub(crate) fn confirm(&mut self, context: &[u8], index: u64) {
+    fn confirm(&mut self, context: &[u8], index: u64) {
         let context = <[u8; 8]>::try_from(context).map(u64::from_be_bytes);
         if let Some(replies) = context.ok().and_then(|c| self.rounds.remove(&c)) {
             self.confirmed.push((index, replies));
@@ -45,19 +46,75 @@ impl Reads {
     }
 
     /// Takes the reads that wait for no more than `applied`.
-    pub(crate) fn take_ready(&mut self, applied: u64) -> Vec<Reply<ReadReady>> {
+    fn take_ready(&mut self, applied: u64) -> Vec<Reply<ReadReady>> {
         let (ready, rest) = std::mem::take(&mut self.confirmed).into_iter().partition(|(index, _)| *index <= applied);
         self.confirmed = rest;
         Vec::into_iter(ready).flat_map(|(_, replies)| replies).collect()
     }
 
     /// Refuses everything: leadership is lost.
-    pub(crate) fn fail_all(&mut self, error: &RegionError) {
+    pub(super) fn fail_all(&mut self, error: &RegionError) {
         let rounds = std::mem::take(&mut self.rounds).into_values();
         let confirmed = std::mem::take(&mut self.confirmed).into_iter().map(|(_, replies)| replies);
         for reply in std::mem::take(&mut self.asked).into_iter().chain(rounds.flatten()).chain(confirmed.flatten()) {
             reply(Err(error.clone()));
         }
+    }
+}
+
+impl Peer {
+    /// Asks for a read-index round.
+    pub(crate) fn read(&mut self, reply: Reply<ReadReady>) {
+        if self.merging.is_some() {
+            reply(Err(self.is_merging()));
+        } else if self.is_leader() {
+            self.reads.ask(reply);
+        } else {
+            reply(Err(self.not_leader()));
+        }
+    }
+
+    /// Begins a round for what was asked, as soon as raft would not drop it.
+    pub(crate) fn begin_reads(&mut self) {
+        if self.is_leader()
+            && self.node.raft.commit_to_current_term()
+            && let Some(context) = self.reads.begin_round()
+        {
+            self.node.read_index(context);
+        }
+    }
+
+    pub(crate) fn confirm_read(&mut self, context: &[u8], index: u64) {
+        self.reads.confirm(context, index);
+    }
+
+    /// Answers the reads that are confirmed and whose index is applied.
+    pub(crate) fn answer_reads(&mut self) {
+        if self.merging.is_some() {
+            // Who takes the region over may have begun to write to its range.
+            self.reads.fail_all(&self.is_merging());
+        }
+        if self.announced != Some(self.term()) {
+            return;
+        }
+        for reply in self.reads.take_ready(self.applied) {
+            let (region, term) = (self.meta.region.clone(), self.term());
+            reply(Ok(ReadReady { region, term, told_index: self.applied }));
+        }
+    }
+
+    /// Refuses all reads, if this peer leads no more.
+    pub(crate) fn fail_reads_unless_leader(&mut self) {
+        if !self.is_leader() && !self.reads.is_empty() {
+            let error = self.not_leader();
+            self.reads.fail_all(&error);
+        }
+    }
+
+    /// As [`Peer::fail_reads_unless_leader`], when the term of the rounds is over.
+    pub(crate) fn fail_reads(&mut self) {
+        let error = self.not_leader();
+        self.reads.fail_all(&error);
     }
 }
 
