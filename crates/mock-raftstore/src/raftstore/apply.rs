@@ -1,43 +1,21 @@
 //! What committed entries do: to the engine, to the region, and to those who wait for them.
 
+mod event;
+mod split;
+
 use std::sync::Arc;
 
-use logtide_model::{ApplyBatch, KeyRange, Op, RaftObserver, Region, RegionChange, RegionEpoch, RegionId, Role, Term};
+use logtide_model::{Op, RaftObserver, Region, RegionEpoch, RegionId, Term};
 use raft::eraftpb::{Entry, EntryType};
 
-use super::command::{Command, PeerChange, SplitChild};
+pub(crate) use event::Event;
+
+use super::command::{Command, PeerChange};
 use super::message::{Done, Reply};
 use super::peer::Peer;
-use super::records::{EntryId, PeerMeta, RegionMeta, put_apply_state, put_region, put_replayable};
+use super::records::{EntryId, put_apply_state, put_region, put_replayable};
 use crate::engine::{EngineCf, WriteBatch, data_end_key, data_key};
 use crate::rpc::RegionError;
-
-/// What observers are told once the batch is written, in order.
-pub(crate) enum Event {
-    /// Entries of one epoch.
-    Applied { epoch: RegionEpoch, first: u64, last: u64, ops: Vec<Op> },
-    /// The region was split.
-    Split {
-        parent: RegionMeta,
-        children: Vec<RegionMeta>,
-        /// Children whose peer on this store is gone already, or comes in another way.
-        gone: Vec<RegionMeta>,
-        leader: bool,
-    },
-    /// Its members changed.
-    Members { meta: RegionMeta, change: PeerChange },
-    /// The peer here is no member any more.
-    Gone { region: Region, led: bool },
-    /// Only the epoch of the region changed.
-    EpochChange(RegionMeta),
-    /// The region took `source` over.
-    Merge {
-        target: RegionMeta,
-        source: RegionMeta,
-        /// The term in which the source led here until then.
-        led: Option<Term>,
-    },
-}
 
 /// The effects of a run of entries of one region, up to the engine write.
 pub(crate) struct Effects {
@@ -112,46 +90,36 @@ impl Effects {
     }
 
     fn execute(&mut self, peer: &mut Peer, entry: Entry, batch: &mut WriteBatch) -> Result<Done, RegionError> {
-        let (index, term, region) = (entry.index, entry.term, peer.meta.region.clone());
+        let (at, region) = (EntryId { index: entry.index, term: entry.term }, peer.meta.region.clone());
         let (outcome, ops) = match self.parse(entry, &region) {
-            Ok(Some(command)) if command.is_merge() || peer.merging.is_some() => {
-                match self.merge_step(peer, command, EntryId { index, term }, batch) {
-                    Ok(done) => return Ok(done),
-                    Err(refused) => (Err(refused), vec![]),
-                }
-            }
-            Ok(Some(command)) if !command.split.is_empty() => match split(&peer.meta, &command.split) {
-                Some((parent, children)) => {
-                    self.note(region.epoch, index, vec![Op::Admin]);
-                    put_replayable(batch, region.id, index);
-                    peer.shaped_at = index;
-                    return Ok(self.make_split(peer, parent, children, batch));
-                }
-                None => (Err(RegionError::Busy(format!("region {} has no such keys to split at", region.id))), vec![]),
+            Ok(Some(command)) => match self.reshape(peer, &command, at, batch) {
+                Some(Ok(done)) => return Ok(done),
+                Some(Err(refused)) => (Err(refused), vec![]),
+                None => (Ok(()), ops_of(command, peer, batch)),
             },
-            Ok(Some(Command { change: Some(change), .. })) => match change.apply(&peer.meta) {
-                Some(meta) => {
-                    self.note(region.epoch, index, vec![Op::Admin]);
-                    return Ok(self.change_members(peer, meta, change, batch));
-                }
-                None => (Err(RegionError::Busy(format!("region {} has these members already", region.id))), vec![]),
-            },
-            Ok(Some(command)) if command.truncates().is_some() => {
-                command.truncates().into_iter().for_each(|to| peer.node.mut_store().truncate(to, batch));
-                (Ok(Done { regions: vec![region.clone()] }), vec![Op::Admin])
-            }
-            Ok(Some(command)) if command.range_deleted().is_some() => {
-                peer.meta.range_deleted = peer.meta.range_deleted.max(command.range_deleted());
-                put_region(batch, &peer.meta);
-                (Ok(Done { regions: vec![region.clone()] }), command.into_ops().collect())
-            }
-            Ok(Some(command)) => (Ok(Done { regions: vec![region.clone()] }), command.into_ops().collect()),
-            Ok(None) => (Ok(Done { regions: vec![region.clone()] }), vec![]),
+            Ok(None) => (Ok(()), vec![]),
             Err(refused) => (Err(refused), vec![]),
         };
-        self.write_ops(index, &ops, batch);
-        self.note(region.epoch, index, ops);
-        outcome
+        self.write_ops(at.index, &ops, batch);
+        self.note(region.epoch, at.index, ops);
+        outcome.map(|()| Done { regions: vec![region] })
+    }
+
+    /// A command that changes the region itself, noted once that is done; `None` for every other.
+    fn reshape(
+        &mut self,
+        peer: &mut Peer,
+        command: &Command,
+        at: EntryId,
+        batch: &mut WriteBatch,
+    ) -> Option<Result<Done, RegionError>> {
+        if command.is_merge() || peer.merging.is_some() {
+            Some(self.merge_step(peer, command, at, batch))
+        } else if !command.split.is_empty() {
+            Some(self.split(peer, &command.split, at, batch))
+        } else {
+            command.change.map(|change| self.change_members(peer, change, at, batch))
+        }
     }
 
     /// The command of an entry, if it has one and it still fits the region: a stale one changes nothing but the index.
@@ -193,10 +161,14 @@ impl Effects {
     fn change_members(
         &mut self,
         peer: &mut Peer,
-        meta: RegionMeta,
         change: PeerChange,
+        at: EntryId,
         batch: &mut WriteBatch,
-    ) -> Done {
+    ) -> Result<Done, RegionError> {
+        let Some(meta) = change.apply(&peer.meta) else {
+            return Err(RegionError::Busy(format!("region {} has these members already", self.region_id)));
+        };
+        self.note(peer.meta.region.epoch, at.index, vec![Op::Admin]);
         let regions = vec![meta.region.clone()];
         if change.remove && change.peer.id == peer.id() {
             self.gone = true;
@@ -207,22 +179,7 @@ impl Effects {
             peer.meta = meta.clone();
             self.events.push(Event::Members { meta, change });
         }
-        Done { regions }
-    }
-
-    fn make_split(
-        &mut self,
-        peer: &mut Peer,
-        parent: RegionMeta,
-        children: Vec<RegionMeta>,
-        batch: &mut WriteBatch,
-    ) -> Done {
-        put_region(batch, &parent);
-        peer.meta = parent.clone();
-        let leader = peer.is_leader() && peer.announced == Some(peer.term());
-        let regions = std::iter::once(&parent).chain(&children).map(|m| m.region.clone()).collect();
-        self.events.push(Event::Split { parent, children, gone: Vec::new(), leader });
-        Done { regions }
+        Ok(Done { regions })
     }
 
     /// The changes of members, in order.
@@ -247,113 +204,19 @@ impl Effects {
 
     /// Tells observers what happened; to be called when the batch is in the engine.
     pub(crate) fn tell(&self, observers: &[Arc<dyn RaftObserver>]) {
-        for event in &self.events {
-            match event {
-                Event::Applied { epoch, first, last, ops } => {
-                    let (region_id, term) = (self.region_id, self.term);
-                    let batch =
-                        ApplyBatch { region_id, epoch: *epoch, term, first_index: *first, last_index: *last, ops };
-                    observers.iter().for_each(|o| o.on_apply(&batch));
-                }
-                Event::Members { meta, .. } => {
-                    let change = RegionChange::EpochChange { region: meta.region.clone() };
-                    observers.iter().for_each(|o| o.on_region_changed(&change));
-                }
-                Event::Gone { region, led } => {
-                    if *led {
-                        observers.iter().for_each(|o| o.on_leadership(region, self.term, Role::Follower));
-                    }
-                    let change = RegionChange::Destroy { region: region.clone() };
-                    observers.iter().for_each(|o| o.on_region_changed(&change));
-                }
-                Event::EpochChange(meta) => {
-                    let change = RegionChange::EpochChange { region: meta.region.clone() };
-                    observers.iter().for_each(|o| o.on_region_changed(&change));
-                }
-                Event::Merge { target, source, led } => {
-                    if let Some(term) = led {
-                        observers.iter().for_each(|o| o.on_leadership(&source.region, *term, Role::Follower));
-                    }
-                    let (target, source) = (target.region.clone(), source.region.clone());
-                    let change = RegionChange::Merge { target, source };
-                    observers.iter().for_each(|o| o.on_region_changed(&change));
-                }
-                Event::Split { parent, children, gone, leader } => {
-                    let mut all: Vec<_> = children.iter().chain(gone).map(|c| c.region.clone()).collect();
-                    all.sort_by(|a, b| a.range.start.cmp(&b.range.start));
-                    let change = RegionChange::Split {
-                        parent: parent.region.clone(),
-                        children: all,
-                        leader: *leader,
-                        term: self.term,
-                    };
-                    let gone = gone.iter().map(|c| RegionChange::Destroy { region: c.region.clone() });
-                    for change in std::iter::once(change).chain(gone) {
-                        observers.iter().for_each(|o| o.on_region_changed(&change));
-                    }
-                }
-            }
-        }
+        self.events.iter().for_each(|event| event.tell(self.region_id, self.term, observers));
     }
 }
 
-/// The region as it is after a split, and its children; `None` if the split makes no sense.
-fn split(meta: &RegionMeta, into: &[SplitChild]) -> Option<(RegionMeta, Vec<RegionMeta>)> {
-    let range = &meta.region.range;
-    let mut epoch = meta.region.epoch;
-    epoch.version += into.len() as u64;
-    let mut bounds = vec![range.start.clone()];
-    for child in into {
-        let above = bounds.last().is_some_and(|b| *b < child.start);
-        if !above || !range.contains(&child.start) || child.peer_ids.len() != meta.peers.len() {
-            return None;
-        }
-        bounds.push(child.start.clone());
+/// What a command changes in the data, after what it changes besides.
+fn ops_of(command: Command, peer: &mut Peer, batch: &mut WriteBatch) -> Vec<Op> {
+    if let Some(to) = command.truncates() {
+        peer.node.mut_store().truncate(to, batch);
+        return vec![Op::Admin];
     }
-    bounds.push(range.end.clone());
-    let piece = |i: usize| KeyRange { start: bounds[i].clone(), end: bounds[i + 1].clone() };
-    let parent = RegionMeta { region: Region { id: meta.region.id, epoch, range: piece(0) }, ..meta.clone() };
-    let child = |(i, child): (usize, &SplitChild)| RegionMeta {
-        range_deleted: meta.range_deleted,
-        region: Region { id: child.region_id, epoch, range: piece(i + 1) },
-        peers: meta
-            .peers
-            .iter()
-            .zip(&child.peer_ids)
-            .map(|(p, id)| PeerMeta { id: *id, store_id: p.store_id })
-            .collect(),
-    };
-    Some((parent, into.iter().enumerate().map(child).collect()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn meta(start: &'static str, end: &'static str) -> RegionMeta {
-        let region = Region { id: 1, epoch: RegionEpoch { conf_ver: 1, version: 4 }, range: KeyRange::new(start, end) };
-        let peers = vec![PeerMeta { id: 2, store_id: 1 }, PeerMeta { id: 3, store_id: 2 }];
-        RegionMeta { region, peers, range_deleted: None }
+    if command.range_deleted().is_some() {
+        peer.meta.range_deleted = peer.meta.range_deleted.max(command.range_deleted());
+        put_region(batch, &peer.meta);
     }
-
-    fn child(region_id: u64, start: &'static str) -> SplitChild {
-        SplitChild { region_id, start: start.into(), peer_ids: vec![region_id + 1, region_id + 2] }
-    }
-
-    #[test]
-    fn a_split_covers_the_parent_without_overlap() {
-        let (parent, children) = split(&meta("b", "y"), &[child(10, "d"), child(20, "m")]).unwrap();
-        assert_eq!(parent.region.range, KeyRange::new("b", "d"));
-        assert_eq!(children[0].region.range, KeyRange::new("d", "m"));
-        assert_eq!(children[1].region.range, KeyRange::new("m", "y"));
-        assert_eq!((parent.region.epoch.version, children[1].region.epoch.version), (6, 6));
-        assert_eq!(children[1].peer_on(2), Some(22));
-    }
-
-    #[test]
-    fn senseless_splits_are_refused() {
-        for children in [vec![child(10, "b")], vec![child(10, "y")], vec![child(10, "m"), child(20, "d")]] {
-            assert_eq!(split(&meta("b", "y"), &children), None);
-        }
-    }
+    command.into_ops().collect()
 }
