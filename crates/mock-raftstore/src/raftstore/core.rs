@@ -8,11 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use logtide_model::{KeyRange, RaftObserver, RegionId, Role};
-use raft::Ready;
+use logtide_model::{KeyRange, RaftObserver, RegionId};
 use raft::eraftpb::Entry;
 
-use super::births::Restored;
+use super::apply::Effects;
 use super::message::{Action, StoreMessage};
 use super::peer::{Peer, PeerConfig};
 use super::records::{read_merged, read_regions, read_tombstones};
@@ -151,46 +150,6 @@ impl StoreCore {
         Ok(!self.dirty.is_empty())
     }
 
-    /// Makes durable what raft wants to have durable; returns the committed entries, by region.
-    fn persist(
-        &mut self,
-        turn: &BTreeSet<RegionId>,
-        observers: &[Arc<dyn RaftObserver>],
-        out: &mut Vec<Envelope>,
-    ) -> Result<Vec<(RegionId, Vec<Entry>)>, EngineError> {
-        let mut batch = WriteBatch::default();
-        let mut readies: Vec<(RegionId, Ready)> = Vec::new();
-        let mut restored: Vec<Restored> = Vec::new();
-        let mut swept = Vec::new();
-        for id in turn {
-            self.clear_the_way(*id, &mut batch, &mut swept);
-            let Some(peer) = self.peers.get_mut(id) else { continue };
-            self.shared.renounce(peer, observers);
-            peer.begin_reads();
-            if peer.node.has_ready() {
-                readies.push((*id, take_ready(peer, &mut batch, &mut restored, out)?));
-            }
-        }
-        if !batch.is_empty() {
-            self.shared.engine.write(&batch, self.sync)?;
-        }
-        let mut committed = Vec::new();
-        let mut commits = WriteBatch::default();
-        for (id, ready) in readies {
-            let Some(peer) = self.peers.get_mut(&id) else { continue };
-            let entries = advance(peer, ready, &mut commits, out);
-            if !entries.is_empty() {
-                committed.push((id, entries));
-            }
-        }
-        if !commits.is_empty() {
-            self.shared.engine.write(&commits, false)?;
-        }
-        self.end_swept(swept, observers);
-        restored.into_iter().for_each(|restored| self.settle_in(restored));
-        Ok(committed)
-    }
-
     /// Applies committed entries, tells observers, answers proposers; returns the regions that splits made.
     fn apply_all(
         &mut self,
@@ -209,16 +168,7 @@ impl StoreCore {
         self.shared.applied_bytes.fetch_add(batch.bytes() as u64, Ordering::Relaxed);
         let mut born = Vec::new();
         for effects in &all {
-            self.shared.applied_entries.fetch_add(effects.entries, Ordering::Relaxed);
-            effects.tell(observers);
-            effects.files.iter().try_for_each(|file| self.shared.engine.remove_file(file))?;
-            if let Some(peer) = self.peers.get_mut(&effects.region_id) {
-                effects.changes().for_each(|change| peer.change_members(change));
-                peer.node.advance_apply_to(peer.applied);
-                peer.node.mut_store().shrink(peer.applied);
-            }
-            self.make_children(effects, &mut born)?;
-            self.note_merges(effects);
+            self.conclude(effects, observers, &mut born)?;
         }
         // Who is answered may look at once: the views are to be those after the entries.
         self.publish(all.iter().map(|e| e.region_id).chain(born.iter().copied()));
@@ -235,6 +185,26 @@ impl StoreCore {
         Ok(born)
     }
 
+    /// The effects of entries are in the engine: observers hear of them, and the peers go on from there.
+    fn conclude(
+        &mut self,
+        effects: &Effects,
+        observers: &[Arc<dyn RaftObserver>],
+        born: &mut Vec<RegionId>,
+    ) -> Result<(), EngineError> {
+        self.shared.applied_entries.fetch_add(effects.entries, Ordering::Relaxed);
+        effects.tell(observers);
+        effects.files.iter().try_for_each(|file| self.shared.engine.remove_file(file))?;
+        if let Some(peer) = self.peers.get_mut(&effects.region_id) {
+            effects.changes().for_each(|change| peer.change_members(change));
+            peer.node.advance_apply_to(peer.applied);
+            peer.node.mut_store().shrink(peer.applied);
+        }
+        self.make_children(effects, born)?;
+        self.note_merges(effects);
+        Ok(())
+    }
+
     pub(super) fn publish(&self, changed: impl IntoIterator<Item = RegionId>) {
         let mut views = self.shared.peers.write();
         for id in changed {
@@ -244,79 +214,4 @@ impl StoreCore {
             };
         }
     }
-}
-
-impl StoreShared {
-    /// Tells observers, if a peer that was leader is leader no more (or only in a later term).
-    fn renounce(&self, peer: &mut Peer, observers: &[Arc<dyn RaftObserver>]) {
-        let still = peer.is_leader() && peer.announced.is_none_or(|term| term == peer.term());
-        if still {
-            return;
-        }
-        if peer.announced.take().is_some() {
-            peer.max_ts_synced = false;
-            peer.fail_reads();
-            observers.iter().for_each(|o| o.on_leadership(&peer.meta.region, peer.term(), Role::Follower));
-        }
-        peer.fail_reads_unless_leader();
-        if !peer.is_leader() {
-            peer.refuse_overwritten();
-        }
-    }
-
-    /// Takes in that other stores may have served reads of the region up to now.
-    pub(super) fn sync_max_ts(&self, peer: &mut Peer) {
-        peer.max_ts_synced = false;
-        if let Ok(ts) = self.pd.tso() {
-            self.concurrency.bump_max_ts(ts);
-            peer.max_ts_synced = true;
-        }
-    }
-
-    /// Tells observers, if a peer is leader and has applied an entry of its own term.
-    fn announce_leader(&self, peer: &mut Peer, observers: &[Arc<dyn RaftObserver>]) {
-        if !peer.is_leader() || peer.announced.is_some() || !peer.node.raft.apply_to_current_term() {
-            return;
-        }
-        peer.announced = Some(peer.term());
-        self.sync_max_ts(peer);
-        self.pd.report_leader(&peer.meta, peer.term(), self.id);
-        observers.iter().for_each(|o| o.on_leadership(&peer.meta.region, peer.term(), Role::Leader));
-    }
-}
-
-/// Takes what raft has ready; its entries and hard state go into the batch and the ready keeps the rest.
-fn take_ready(
-    peer: &mut Peer,
-    batch: &mut WriteBatch,
-    restored: &mut Vec<Restored>,
-    out: &mut Vec<Envelope>,
-) -> Result<Ready, EngineError> {
-    let mut ready = peer.node.ready();
-    peer.send(ready.take_messages(), out);
-    for state in ready.take_read_states() {
-        peer.confirm_read(&state.request_ctx, state.index);
-    }
-    if !ready.snapshot().is_empty() {
-        let (before, lost) = peer.restore(ready.snapshot(), batch)?;
-        restored.push(Restored { region_id: peer.region_id(), before, lost });
-    }
-    peer.node.mut_store().append(ready.take_entries(), batch);
-    if let Some(hard) = ready.hs() {
-        peer.node.mut_store().set_hard_state(hard.clone(), batch);
-    }
-    Ok(ready)
-}
-
-/// What a ready gave is durable: sends what waited for that, and returns all committed entries.
-fn advance(peer: &mut Peer, mut ready: Ready, batch: &mut WriteBatch, out: &mut Vec<Envelope>) -> Vec<Entry> {
-    peer.send(ready.take_persisted_messages(), out);
-    let mut entries = ready.take_committed_entries();
-    let mut light = peer.node.advance_append(ready);
-    if let Some(commit) = light.commit_index() {
-        peer.node.mut_store().set_commit(commit, batch);
-    }
-    peer.send(light.take_messages(), out);
-    entries.extend(light.take_committed_entries());
-    entries
 }
