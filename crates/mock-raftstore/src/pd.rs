@@ -2,59 +2,20 @@
 //!
 //! Owns nothing that raft decides: the directory is what stores told it last, and may be outdated.
 
+mod clock;
+mod directory;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use logtide_model::{HostError, KeyRange, Region, RegionEpoch, RegionId, StoreId, Term, Ts, encode_raw_key};
+use logtide_model::{HostError, Region, RegionEpoch, RegionId, StoreId, Term, Ts, encode_raw_key};
 use parking_lot::{Condvar, Mutex};
 
-use crate::raftstore::{Merged, PeerMeta, RegionMeta};
+pub use clock::{Clock, ManualClock, SystemClock};
 
-/// Where the placement driver has the time from.
-pub trait Clock: Send + Sync {
-    /// Milliseconds since the Unix epoch.
-    fn now_ms(&self) -> u64;
-}
-
-/// The clock of the machine.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now_ms(&self) -> u64 {
-        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
-    }
-}
-
-/// A clock that its owner sets. Cloning shares it.
-#[derive(Clone, Debug, Default)]
-pub struct ManualClock(Arc<AtomicU64>);
-
-impl ManualClock {
-    /// A clock that shows `ms`.
-    pub fn new(ms: u64) -> Self {
-        ManualClock(Arc::new(AtomicU64::new(ms)))
-    }
-
-    /// Moves the clock; backwards too: timestamps go up all the same.
-    pub fn set(&self, ms: u64) {
-        self.0.store(ms, Ordering::SeqCst);
-    }
-
-    /// Moves the clock on.
-    pub fn advance(&self, ms: u64) {
-        self.0.fetch_add(ms, Ordering::SeqCst);
-    }
-}
-
-impl Clock for ManualClock {
-    fn now_ms(&self) -> u64 {
-        self.0.load(Ordering::SeqCst)
-    }
-}
+use crate::raftstore::{Merged, RegionMeta};
+use directory::Directory;
 
 /// See the module. Cloning shares it.
 #[derive(Clone)]
@@ -72,56 +33,10 @@ struct State {
     last_ts: u64,
     tso_away: bool,
     last_id: u64,
-    regions: BTreeMap<RegionId, Entry>,
-    by_start: BTreeMap<Bytes, RegionId>,
-    /// Regions that others took over.
-    merged: BTreeMap<RegionId, Merged>,
-    /// As they were at last, where that is known.
-    ended: BTreeMap<RegionId, RegionMeta>,
+    directory: Directory,
     gc_safepoint: Ts,
     /// Owner → what it holds, and until when (ms).
     holds: BTreeMap<String, (Ts, u64)>,
-}
-
-struct Entry {
-    region: Region,
-    peers: Vec<PeerMeta>,
-    leader: StoreId,
-    term: Term,
-}
-
-impl State {
-    fn learn(&mut self, meta: &RegionMeta, likely_leader: StoreId) {
-        let RegionMeta { region, peers, .. } = meta;
-        if self.merged.contains_key(&region.id)
-            || self.regions.get(&region.id).is_some_and(|e| e.region.epoch >= region.epoch)
-        {
-            return;
-        }
-        let State { regions, by_start, .. } = self;
-        if let Some(old) = regions.get(&region.id)
-            && by_start.get(&old.region.range.start) == Some(&region.id)
-        {
-            by_start.remove(&old.region.range.start);
-        }
-        by_start.insert(region.range.start.clone(), region.id);
-        let (leader, term) = regions.get(&region.id).map_or((likely_leader, 0), |e| (e.leader, e.term));
-        regions.insert(region.id, Entry { region: region.clone(), peers: peers.clone(), leader, term });
-    }
-
-    fn forget_merged(&mut self, region_id: RegionId, merged: Merged) {
-        self.merged.insert(region_id, merged);
-        if let Some(old) = self.regions.remove(&region_id)
-            && self.by_start.get(&old.region.range.start) == Some(&region_id)
-        {
-            self.by_start.remove(&old.region.range.start);
-        }
-    }
-
-    fn directory(&self) -> Vec<(Region, StoreId, Term)> {
-        let entries = self.by_start.values().filter_map(|id| self.regions.get(id));
-        entries.map(|e| (e.region.clone(), e.leader, e.term)).collect()
-    }
 }
 
 impl Pd {
@@ -173,7 +88,7 @@ impl Pd {
 
     /// Takes in what a store says about a region's shape. Older versions are ignored.
     pub(crate) fn report_region(&self, meta: &RegionMeta, likely_leader: StoreId) {
-        self.0.state.lock().learn(meta, likely_leader);
+        self.0.state.lock().directory.learn(meta, likely_leader);
         self.0.changed.notify_all();
     }
 
@@ -185,58 +100,44 @@ impl Pd {
         merged: Merged,
         likely_leader: StoreId,
     ) {
-        let mut state = self.0.state.lock();
-        state.forget_merged(source.region.id, merged);
-        state.ended.insert(source.region.id, source.clone());
-        state.learn(target, likely_leader);
+        let directory = &mut self.0.state.lock().directory;
+        directory.end(source, merged);
+        directory.learn(target, likely_leader);
         self.0.changed.notify_all();
     }
 
     /// Takes in that a region was taken over by another one.
     pub(crate) fn report_merged(&self, region_id: RegionId, merged: Merged) {
-        self.0.state.lock().forget_merged(region_id, merged);
+        self.0.state.lock().directory.forget_merged(region_id, merged);
     }
 
     /// How a region ended that was taken over by another one. Its id is never used again.
     pub(crate) fn merged(&self, region_id: RegionId) -> Option<Merged> {
-        self.0.state.lock().merged.get(&region_id).copied()
+        self.0.state.lock().directory.merged(region_id)
     }
 
     /// The regions that a region took over.
     pub(crate) fn merged_into(&self, target: RegionId) -> Vec<(RegionId, Merged)> {
-        let state = self.0.state.lock();
-        state.merged.iter().filter(|(_, m)| m.target == target).map(|(id, m)| (*id, *m)).collect()
+        self.0.state.lock().directory.merged_into(target)
     }
 
     /// True if `source` was not taken over by `target` as long as that had `epoch`, and never will be: the log of the
     /// target went on to another epoch without it.
     pub(crate) fn is_merge_hopeless(&self, source: RegionId, target: RegionId, epoch: RegionEpoch) -> bool {
-        let state = self.0.state.lock();
-        let passed = |e: &Entry| e.region.epoch.version > epoch.version || e.region.epoch.conf_ver > epoch.conf_ver;
-        !state.merged.contains_key(&source)
-            && (state.merged.contains_key(&target) || state.regions.get(&target).is_some_and(passed))
+        self.0.state.lock().directory.is_merge_hopeless(source, target, epoch)
     }
 
     /// Takes in that a store leads a region.
     pub(crate) fn report_leader(&self, meta: &RegionMeta, term: Term, leader: StoreId) {
         self.report_region(meta, leader);
-        if let Some(entry) = self.0.state.lock().regions.get_mut(&meta.region.id)
-            && entry.term <= term
-        {
-            (entry.term, entry.leader) = (term, leader);
+        if self.0.state.lock().directory.learn_leader(meta.region.id, term, leader) {
             self.0.changed.notify_all();
         }
     }
 
     /// The region of an encoded key, and who seems to lead it; both may be outdated.
     pub fn locate(&self, encoded: &[u8]) -> (Region, StoreId) {
-        let state = self.0.state.lock();
-        let range = (std::ops::Bound::Unbounded, std::ops::Bound::Included(encoded));
-        let below = state.by_start.range::<[u8], _>(range).next_back();
-        match below.and_then(|(_, id)| state.regions.get(id)) {
-            Some(entry) => (entry.region.clone(), entry.leader),
-            None => (Region { id: 0, epoch: RegionEpoch::default(), range: KeyRange::ALL }, 0),
-        }
+        self.0.state.lock().directory.locate(encoded)
     }
 
     /// As [`Pd::locate`], for a raw key.
@@ -246,40 +147,31 @@ impl Pd {
 
     /// A region by its id, and who seems to lead it; both may be outdated.
     pub fn region(&self, region_id: RegionId) -> Option<(Region, StoreId)> {
-        self.0.state.lock().regions.get(&region_id).map(|e| (e.region.clone(), e.leader))
+        self.0.state.lock().directory.region(region_id)
     }
 
     /// The stores that have a peer of a region, ascending; it may be outdated.
     pub fn peer_stores(&self, region_id: RegionId) -> Vec<StoreId> {
-        let state = self.0.state.lock();
-        let peers = state.regions.get(&region_id).map(|e| &e.peers[..]).unwrap_or_default();
-        let mut stores: Vec<_> = peers.iter().map(|p| p.store_id).collect();
-        stores.sort_unstable();
-        stores
+        self.0.state.lock().directory.peer_stores(region_id)
     }
 
     /// True if a region, as it is now, has lost a peer that it had in the given shape.
     pub(crate) fn has_removed(&self, region: &Region, peer_id: u64) -> bool {
-        let state = self.0.state.lock();
-        let now = state.regions.get(&region.id).map(|e| (e.region.epoch, &e.peers));
-        let now = now.or_else(|| state.ended.get(&region.id).map(|meta| (meta.region.epoch, &meta.peers)));
-        now.is_some_and(|(epoch, peers)| {
-            epoch.conf_ver > region.epoch.conf_ver && peers.iter().all(|p| p.id != peer_id)
-        })
+        self.0.state.lock().directory.has_removed(region, peer_id)
     }
 
     /// All regions in the order of their ranges, with who seems to lead them, and in which term (0: never told).
     pub fn regions(&self) -> Vec<(Region, StoreId, Term)> {
-        self.0.state.lock().directory()
+        self.0.state.lock().directory.list()
     }
 
     /// Waits until the directory (as [`Pd::regions`] has it) is as wished; false if that takes longer than `deadline`.
     /// `wish` is called with the directory locked: it must not ask for it again.
     pub fn wait(&self, deadline: Instant, wish: impl Fn(&[(Region, StoreId, Term)]) -> bool) -> bool {
         let mut state = self.0.state.lock();
-        while !wish(&state.directory()) {
+        while !wish(&state.directory.list()) {
             if self.0.changed.wait_until(&mut state, deadline).timed_out() {
-                return wish(&state.directory());
+                return wish(&state.directory.list());
             }
         }
         true
@@ -321,7 +213,10 @@ impl Pd {
 
 #[cfg(test)]
 mod tests {
+    use logtide_model::KeyRange;
+
     use super::*;
+    use crate::raftstore::PeerMeta;
 
     fn region(id: u64, version: u64, start: &'static str, end: &'static str) -> Region {
         Region { id, epoch: RegionEpoch { conf_ver: 1, version }, range: KeyRange::new(start, end) }
