@@ -16,11 +16,8 @@ use bytesize::ByteSize;
 use logtide::{Builder, Config, Executor};
 use logtide_coordinator::{DirectoryStore, Pause, RawRange, TaskSpec, Tasks};
 use logtide_mock_raftstore::client::Client;
-use logtide_mock_raftstore::{Cluster, ClusterConfig};
-use logtide_model::{
-    Compression, Confirmed, Host, HostError, KeyRange, KvSnapshot, LocalRegion, RegionEpoch, RegionId, StoreId, Task,
-    TaskName, Ts,
-};
+use logtide_mock_raftstore::{Around, Cluster, ClusterConfig, HostLayer};
+use logtide_model::{Compression, Host, HostError, LogEntries, RegionId, Task, TaskName, Ts};
 use prometheus::Registry;
 
 const VALUE: usize = 1024;
@@ -191,7 +188,7 @@ impl Node {
         };
         let registry = Registry::new();
         let host: Arc<dyn Host> =
-            if from_log { self.cluster.host(1) } else { Arc::new(WithoutLog(self.cluster.host(1))) };
+            if from_log { self.cluster.host(1) } else { Arc::new(Around(WithoutLog(self.cluster.host(1)))) };
         let builder = Builder::new(host, self.dir.join("coordinator")).config(config);
         let executor = builder.registry(&registry).start().unwrap();
         self.cluster.add_observer(1, executor.observer()).unwrap();
@@ -269,36 +266,12 @@ impl Node {
 /// A host that keeps no raft log.
 struct WithoutLog(Arc<dyn Host>);
 
-impl Host for WithoutLog {
-    fn cluster_id(&self) -> u64 {
-        self.0.cluster_id()
+impl HostLayer for WithoutLog {
+    fn below(&self) -> &dyn Host {
+        &*self.0
     }
 
-    fn store_id(&self) -> StoreId {
-        self.0.store_id()
-    }
-
-    fn regions(&self, range: &KeyRange) -> Vec<LocalRegion> {
-        self.0.regions(range)
-    }
-
-    fn snapshot(&self, region_id: RegionId, epoch: RegionEpoch) -> Result<Box<dyn KvSnapshot>, HostError> {
-        self.0.snapshot(region_id, epoch)
-    }
-
-    fn confirm_leadership(&self, regions: &[RegionId], deadline: Instant) -> Vec<Confirmed> {
-        self.0.confirm_leadership(regions, deadline)
-    }
-
-    fn commit_barrier(&self) -> Result<Ts, HostError> {
-        self.0.commit_barrier()
-    }
-
-    fn timestamp(&self) -> Result<Ts, HostError> {
-        self.0.timestamp()
-    }
-
-    fn hold_gc(&self, owner: &str, ts: Option<Ts>, ttl: Duration) -> Result<(), HostError> {
-        self.0.hold_gc(owner, ts, ttl)
+    fn raft_log(&self, _: RegionId, _: u64, _: u64, _: u64) -> Result<Option<Box<dyn LogEntries>>, HostError> {
+        Ok(None)
     }
 }

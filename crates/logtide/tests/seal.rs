@@ -8,11 +8,8 @@ use std::time::{Duration, Instant};
 use logtide::{Builder, Config};
 use logtide_coordinator::{DirectoryStore, RawRange, TaskSpec, Tasks};
 use logtide_mock_raftstore::client::Client;
-use logtide_mock_raftstore::{Cluster, ClusterConfig, Driver};
-use logtide_model::{
-    Compression, Confirmed, Host, HostError, KeyRange, KvSnapshot, LocalRegion, RegionEpoch, RegionId, StoreId,
-    TaskName, Ts,
-};
+use logtide_mock_raftstore::{Around, Cluster, ClusterConfig, Driver, HostLayer};
+use logtide_model::{Compression, Confirmed, Host, HostError, RegionId, TaskName, Ts};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -23,21 +20,9 @@ struct Noting {
     cut_off: AtomicBool,
 }
 
-impl Host for Noting {
-    fn cluster_id(&self) -> u64 {
-        self.host.cluster_id()
-    }
-
-    fn store_id(&self) -> StoreId {
-        self.host.store_id()
-    }
-
-    fn regions(&self, range: &KeyRange) -> Vec<LocalRegion> {
-        self.host.regions(range)
-    }
-
-    fn snapshot(&self, region_id: RegionId, epoch: RegionEpoch) -> Result<Box<dyn KvSnapshot>, HostError> {
-        self.host.snapshot(region_id, epoch)
+impl HostLayer for Noting {
+    fn below(&self) -> &dyn Host {
+        &*self.host
     }
 
     fn confirm_leadership(&self, regions: &[RegionId], deadline: Instant) -> Vec<Confirmed> {
@@ -52,14 +37,6 @@ impl Host for Noting {
         self.calls.lock().unwrap().push("barrier");
         self.host.commit_barrier()
     }
-
-    fn timestamp(&self) -> Result<Ts, HostError> {
-        self.host.timestamp()
-    }
-
-    fn hold_gc(&self, owner: &str, ts: Option<Ts>, ttl: Duration) -> Result<(), HostError> {
-        self.host.hold_gc(owner, ts, ttl)
-    }
 }
 
 #[test]
@@ -69,7 +46,8 @@ fn no_checkpoint_moves_without_a_quorum_that_was_asked_after_the_barrier() {
     std::fs::create_dir(&storage).unwrap();
     let cluster = Cluster::start(ClusterConfig { stores: 1, ..ClusterConfig::memory(Driver::Threads) }).unwrap();
     assert!(cluster.wait_ready(PATIENCE));
-    let host = Arc::new(Noting { host: cluster.host(1), calls: Mutex::default(), cut_off: AtomicBool::new(true) });
+    let host =
+        Arc::new(Around(Noting { host: cluster.host(1), calls: Mutex::default(), cut_off: AtomicBool::new(true) }));
     let config = Config {
         temp_path: dir.path().join("spool"),
         max_flush_interval: Duration::from_millis(100),
@@ -100,11 +78,11 @@ fn no_checkpoint_moves_without_a_quorum_that_was_asked_after_the_barrier() {
     }
     assert!(tasks.global_checkpoint(&name).unwrap().is_none_or(Ts::is_zero));
 
-    host.cut_off.store(false, Ordering::SeqCst);
+    host.0.cut_off.store(false, Ordering::SeqCst);
     wait("the checkpoint", || tasks.global_checkpoint(&name).unwrap().is_some_and(|c| c >= committed));
     backup.shutdown();
     cluster.shutdown();
-    let calls = host.calls.lock().unwrap();
+    let calls = host.0.calls.lock().unwrap();
     assert!(calls.len() >= 8);
     assert!(calls.chunks(2).all(|seal| seal == ["barrier", "leadership"]), "{calls:?}");
 }

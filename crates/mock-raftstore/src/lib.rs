@@ -22,4 +22,4 @@ mod service;
 pub mod transport;
 pub mod txn;
 
-pub use cluster::{Cluster, ClusterConfig, ClusterError, Driver, EngineKind, Steps};
+pub use cluster::{Around, Cluster, ClusterConfig, ClusterError, Driver, EngineKind, HostLayer, Steps};

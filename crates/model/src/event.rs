@@ -81,7 +81,7 @@ pub enum Op {
     IngestSst {
         /// Where.
         cf: Cf,
-        /// The file, for [`crate::Host::read_sst`] while the callback runs.
+        /// The file, for logs and the host itself.
         path: String,
         /// No version in the file is older (a property of the file in TiKV); [`Ts::ZERO`] if that is not known, which marks
         /// the region in any case. Only that of a file for [`Cf::Write`] counts.

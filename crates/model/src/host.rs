@@ -31,9 +31,6 @@ pub trait RaftObserver: Send + Sync {
     fn on_region_changed(&self, change: &RegionChange);
 }
 
-/// Records of a sorted file, ascending by key; see [`Host::read_sst`]. An error ends them: what came before it stands.
-type SstRecords = Box<dyn Iterator<Item = Result<(Bytes, Bytes), HostError>> + Send>;
-
 /// What logtide asks of the storage node that embeds it.
 ///
 /// Methods may block up to the deadline that they are given (or a few seconds); logtide calls them from its own
@@ -97,18 +94,6 @@ pub trait Host: Send + Sync {
         _through: u64,
     ) -> Result<Option<Box<dyn LogEntries>>, HostError> {
         Ok(None)
-    }
-
-    /// The records of a sorted file that [`Op::IngestSst`] names, ascending by encoded key (with its timestamp, as the
-    /// column family has it).
-    ///
-    /// Good while [`RaftObserver::on_apply`] is being called with the op, and from within it: it waits for no raft store.
-    /// What is read through the iterator stays readable when the call has returned, though the file may be gone then.
-    ///
-    /// # Errors
-    /// [`HostError::Unavailable`] if there is no such file (any more), or the host cannot read such files.
-    fn read_sst(&self, _cf: Cf, path: &str) -> Result<SstRecords, HostError> {
-        Err(HostError::Unavailable(format!("the host cannot read the sorted file {path}")))
     }
 }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use logtide_format::Mark;
+use logtide_mock_raftstore::Cluster;
 use logtide_mock_raftstore::pd::Pd;
 use logtide_model::mvcc::{Write, WriteKind};
 use logtide_model::{
-    ApplyBatch, Cf, Host, HostError, KeyRange, Op, RaftObserver, Region, RegionChange, RegionId, Role, Term, Ts,
-    split_ts,
+    ApplyBatch, Cf, KeyRange, Op, RaftObserver, Region, RegionChange, RegionId, Role, Term, Ts, split_ts,
 };
 use parking_lot::Mutex;
 
@@ -79,7 +79,7 @@ struct State {
     lies: Vec<String>,
     count: u64,
     /// Who can read ingested files.
-    hosts: Vec<Arc<dyn Host>>,
+    cluster: Option<Cluster>,
     /// The files that were read.
     files: BTreeSet<String>,
     /// In the order in which they were asked for. No two end at the same key.
@@ -195,8 +195,8 @@ impl History {
 
     /// Ingested files are read from these; they hold the cluster, which holds its observers, so somebody has to
     /// call this with none in the end.
-    pub(crate) fn read_files_from(&self, hosts: Vec<Arc<dyn Host>>) {
-        self.0.lock().hosts = hosts;
+    pub(crate) fn read_files_from(&self, cluster: Option<Cluster>) {
+        self.0.lock().cluster = cluster;
     }
 
     /// The time is asked here.
@@ -206,17 +206,18 @@ impl History {
 
     /// Every store has the file while it is told of it, with the same content.
     fn ingested(&self, cf: Cf, path: &str, seen: Seen) {
-        let hosts = {
+        let cluster = {
             let state = self.0.lock();
             if state.files.contains(path) {
                 return;
             }
-            state.hosts.clone()
+            state.cluster.clone()
         };
-        let read = |host: &Arc<dyn Host>| host.read_sst(cf, path)?.collect::<Result<Vec<_>, HostError>>();
-        match hosts.iter().find_map(|host| read(host).ok()) {
+        let read =
+            |cluster: &Cluster| cluster.stores().into_iter().find_map(|store| cluster.ingested_file(store, path).ok());
+        match cluster.as_ref().and_then(read) {
             Some(records) => {
-                for (key, value) in records {
+                for (key, value) in records.iter().cloned() {
                     self.record(&Op::Put { cf, key, value }, seen);
                 }
                 self.0.lock().files.insert(path.to_owned());

@@ -1,13 +1,11 @@
 //! A store's host whose snapshots fail by seed.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use logtide_mock_raftstore::Cluster;
 use logtide_mock_raftstore::transport::{Envelope, Filter};
-use logtide_model::{
-    Confirmed, Host, HostError, KeyRange, KvSnapshot, LocalRegion, LogEntries, RegionEpoch, RegionId, StoreId, Ts,
-};
+use logtide_mock_raftstore::{Cluster, HostLayer};
+use logtide_model::{Confirmed, Host, HostError, KvSnapshot, LogEntries, RegionEpoch, RegionId};
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -57,17 +55,9 @@ impl Filter for HoldEntries {
     }
 }
 
-impl Host for SimHost {
-    fn cluster_id(&self) -> u64 {
-        self.inner.cluster_id()
-    }
-
-    fn store_id(&self) -> StoreId {
-        self.inner.store_id()
-    }
-
-    fn regions(&self, range: &KeyRange) -> Vec<LocalRegion> {
-        self.inner.regions(range)
+impl HostLayer for SimHost {
+    fn below(&self) -> &dyn Host {
+        &*self.inner
     }
 
     fn snapshot(&self, region_id: RegionId, epoch: RegionEpoch) -> Result<Box<dyn KvSnapshot>, HostError> {
@@ -84,18 +74,6 @@ impl Host for SimHost {
         let confirmed = self.inner.confirm_leadership(regions, deadline);
         filter.into_iter().for_each(|filter| network.remove_filter(filter));
         confirmed
-    }
-
-    fn commit_barrier(&self) -> Result<Ts, HostError> {
-        self.inner.commit_barrier()
-    }
-
-    fn timestamp(&self) -> Result<Ts, HostError> {
-        self.inner.timestamp()
-    }
-
-    fn hold_gc(&self, owner: &str, ts: Option<Ts>, ttl: Duration) -> Result<(), HostError> {
-        self.inner.hold_gc(owner, ts, ttl)
     }
 
     fn raft_log(

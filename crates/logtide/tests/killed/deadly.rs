@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use logtide_coordinator::StoreError;
 use logtide_coordinator::store::{Action, KeyValue, LeaseId, Revision, Store, Txn, TxnOutcome, Watch};
-use logtide_model::{
-    Confirmed, Host, HostError, KeyRange, KvSnapshot, LocalRegion, LogEntries, RegionEpoch, RegionId, StoreId, Ts,
-};
+use logtide_mock_raftstore::HostLayer;
+use logtide_model::{Host, HostError, Ts};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
@@ -283,25 +282,9 @@ impl Store for DeadlyStore {
 /// The host: its barrier begins a seal.
 pub(crate) struct DeadlyHost(pub(crate) Arc<dyn Host>, pub(crate) Fate);
 
-impl Host for DeadlyHost {
-    fn cluster_id(&self) -> u64 {
-        self.0.cluster_id()
-    }
-
-    fn store_id(&self) -> StoreId {
-        self.0.store_id()
-    }
-
-    fn regions(&self, range: &KeyRange) -> Vec<LocalRegion> {
-        self.0.regions(range)
-    }
-
-    fn snapshot(&self, region_id: RegionId, epoch: RegionEpoch) -> Result<Box<dyn KvSnapshot>, HostError> {
-        self.0.snapshot(region_id, epoch)
-    }
-
-    fn confirm_leadership(&self, regions: &[RegionId], deadline: Instant) -> Vec<Confirmed> {
-        self.0.confirm_leadership(regions, deadline)
+impl HostLayer for DeadlyHost {
+    fn below(&self) -> &dyn Host {
+        &*self.0
     }
 
     fn commit_barrier(&self) -> Result<Ts, HostError> {
@@ -309,23 +292,5 @@ impl Host for DeadlyHost {
         let barrier = self.0.commit_barrier();
         self.1.after(Some(Step::Seal));
         barrier
-    }
-
-    fn timestamp(&self) -> Result<Ts, HostError> {
-        self.0.timestamp()
-    }
-
-    fn hold_gc(&self, owner: &str, ts: Option<Ts>, ttl: Duration) -> Result<(), HostError> {
-        self.0.hold_gc(owner, ts, ttl)
-    }
-
-    fn raft_log(
-        &self,
-        region_id: RegionId,
-        version: u64,
-        from: u64,
-        through: u64,
-    ) -> Result<Option<Box<dyn LogEntries>>, HostError> {
-        self.0.raft_log(region_id, version, from, through)
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use logtide::{Builder, Config, Executor};
 use logtide_coordinator::{Advancer, AdvancerConfig, DirectoryStore, RawRange, Store, TaskSpec, Tasks};
 use logtide_mock_raftstore::client::Client;
-use logtide_mock_raftstore::{Cluster, ClusterConfig};
+use logtide_mock_raftstore::{Around, Cluster, ClusterConfig};
 use logtide_model::{Compression, Task, TaskName, Ts};
 use logtide_storage::Storage;
 
@@ -85,7 +85,7 @@ fn link(dir: &Path, cluster: &Cluster, fate: Fate) -> Executor {
         Config { temp_path: spool(dir), max_flush_interval: INTERVAL, metadata_merge_count: 3, ..Config::default() };
     let coordinator: Arc<dyn Store> = Arc::new(DirectoryStore::open(dir.join("coordinator")).unwrap());
     let objects = fate.clone();
-    let backup = Builder::new(Arc::new(DeadlyHost(cluster.host(1), fate.clone())), dir)
+    let backup = Builder::new(Arc::new(Around(DeadlyHost(cluster.host(1), fate.clone()))), dir)
         .coordinator(Arc::new(DeadlyStore(coordinator, fate)))
         .storages(move |url| {
             let Storage { store, url } = logtide_storage::open(url)?;

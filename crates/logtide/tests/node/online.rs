@@ -2,14 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytesize::ByteSize;
 use logtide::{Builder, Config, ConfigError};
 use logtide_coordinator::{FlushAnswer, StoreStatus, Tasks};
-use logtide_model::{
-    Confirmed, Host, HostError, KeyRange, KvSnapshot, LocalRegion, RegionEpoch, RegionId, StoreId, Task, Ts,
-};
+use logtide_mock_raftstore::{Around, HostLayer};
+use logtide_model::{Host, HostError, KvSnapshot, LogEntries, RegionEpoch, RegionId, Task};
 
 use crate::HOUR;
 use crate::held::Held;
@@ -81,17 +80,9 @@ struct Slow {
     free: (Mutex<bool>, Condvar),
 }
 
-impl Host for Slow {
-    fn cluster_id(&self) -> u64 {
-        self.host.cluster_id()
-    }
-
-    fn store_id(&self) -> StoreId {
-        self.host.store_id()
-    }
-
-    fn regions(&self, range: &KeyRange) -> Vec<LocalRegion> {
-        self.host.regions(range)
+impl HostLayer for Slow {
+    fn below(&self) -> &dyn Host {
+        &*self.host
     }
 
     fn snapshot(&self, region_id: RegionId, epoch: RegionEpoch) -> Result<Box<dyn KvSnapshot>, HostError> {
@@ -101,30 +92,19 @@ impl Host for Slow {
         self.host.snapshot(region_id, epoch)
     }
 
-    fn confirm_leadership(&self, regions: &[RegionId], deadline: Instant) -> Vec<Confirmed> {
-        self.host.confirm_leadership(regions, deadline)
-    }
-
-    fn commit_barrier(&self) -> Result<Ts, HostError> {
-        self.host.commit_barrier()
-    }
-
-    fn timestamp(&self) -> Result<Ts, HostError> {
-        self.host.timestamp()
-    }
-
-    fn hold_gc(&self, owner: &str, ts: Option<Ts>, ttl: Duration) -> Result<(), HostError> {
-        self.host.hold_gc(owner, ts, ttl)
+    fn raft_log(&self, _: RegionId, _: u64, _: u64, _: u64) -> Result<Option<Box<dyn LogEntries>>, HostError> {
+        Ok(None)
     }
 }
 
 /// Lets snapshots go on when it is dropped: a test that fails has to end too.
-struct Opens(Arc<Slow>);
+struct Opens(Arc<Around<Slow>>);
 
 impl Drop for Opens {
     fn drop(&mut self) {
-        *self.0.free.0.lock().unwrap() = true;
-        self.0.free.1.notify_all();
+        let Slow { free: (is_free, changed), .. } = &self.0.0;
+        *is_free.lock().unwrap() = true;
+        changed.notify_all();
     }
 }
 
@@ -132,7 +112,8 @@ impl Drop for Opens {
 fn more_scans_run_when_more_may() {
     let world = World::new();
     let storage = world.storage();
-    let host = Arc::new(Slow { host: world.cluster.host(1), waiting: AtomicUsize::new(0), free: Default::default() });
+    let host =
+        Arc::new(Around(Slow { host: world.cluster.host(1), waiting: AtomicUsize::new(0), free: Default::default() }));
     let config = Config {
         temp_path: world.dir.path().join("spool"),
         max_flush_interval: Duration::from_millis(100),
@@ -145,13 +126,13 @@ fn more_scans_run_when_more_may() {
     world.cluster.add_observer(1, backup.observer()).unwrap();
     let task = world.begin_task(&storage);
     let committed = world.put("key", "value");
-    world.wait("the first scan", |_| host.waiting.load(Ordering::SeqCst) == 1);
+    world.wait("the first scan", |_| host.0.waiting.load(Ordering::SeqCst) == 1);
     // Two heartbeats later there is still one: three regions wait for the only turn.
     let told = status(&world.tasks(), &task).at_ms;
     world.wait("heartbeats", |tasks| status(tasks, &task).at_ms > told + 1000);
-    assert_eq!(host.waiting.load(Ordering::SeqCst), 1);
+    assert_eq!(host.0.waiting.load(Ordering::SeqCst), 1);
     backup.configure(Config { initial_scan_concurrency: 3, ..config }).unwrap();
-    world.wait("the others", |_| host.waiting.load(Ordering::SeqCst) == 3);
+    world.wait("the others", |_| host.0.waiting.load(Ordering::SeqCst) == 3);
     drop(opens);
     world.wait_for_checkpoint(&task, committed);
     backup.shutdown();

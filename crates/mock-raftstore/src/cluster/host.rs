@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use logtide_model::{
-    Cf, Confirmed, Host, HostError, KeyRange, KvSnapshot, LocalRegion, LogEntries, RegionEpoch, RegionId, Role,
-    StoreId, Ts,
+    Confirmed, Host, HostError, KeyRange, KvSnapshot, LocalRegion, LogEntries, RegionEpoch, RegionId, Role, StoreId, Ts,
 };
 
 use super::{CALL_TIMEOUT, Inner, Node};
@@ -124,19 +122,6 @@ impl Host for StoreHost {
         through: u64,
     ) -> Result<Option<Box<dyn LogEntries>>, HostError> {
         replay(&*self.node()?.shared.engine, region_id, version, from, through)
-    }
-
-    fn read_sst(
-        &self,
-        _cf: Cf,
-        path: &str,
-    ) -> Result<Box<dyn Iterator<Item = Result<(Bytes, Bytes), HostError>> + Send>, HostError> {
-        let records = self.node()?.shared.engine.read_file(path)?;
-        let mut next = 0;
-        Ok(Box::new(std::iter::from_fn(move || {
-            next += 1;
-            records.get(next - 1).cloned().map(Ok)
-        })))
     }
 
     fn hold_gc(&self, owner: &str, ts: Option<Ts>, ttl: Duration) -> Result<(), HostError> {

@@ -2,6 +2,7 @@
 //!
 //! Owns the stores' lives and the wiring between them; what a store does is `raftstore`'s business.
 
+mod around;
 mod config;
 mod host;
 mod regions;
@@ -19,10 +20,11 @@ use logtide_model::{Host, HostError, KvSnapshot, RaftObserver, Region, RegionId,
 use parking_lot::{Mutex, RwLock};
 
 pub use crate::raftstore::StoreStats;
+pub use around::{Around, HostLayer};
 pub use config::{ClusterConfig, ClusterError, Driver, EngineKind};
 pub use steps::{Steps, Ticket};
 
-use crate::engine::MemoryEngine;
+use crate::engine::{MemoryEngine, SortedRecords};
 use crate::files::Files;
 use crate::pd::Pd;
 use crate::raftstore::{StoreMessage, StoreShared, region_snapshot};
@@ -226,6 +228,17 @@ impl Cluster {
         let stopped = || HostError::Unavailable(format!("store {store} is stopped"));
         let node = self.0.node(store).ok_or_else(stopped)?;
         Ok(Box::new(region_snapshot(&*node.shared.engine, region_id)?))
+    }
+
+    /// The records of a file that a store was told to ingest ([`Op::IngestSst`](logtide_model::Op::IngestSst)), ascending by
+    /// encoded key. They are there from before an observer is told until the file is ingested.
+    ///
+    /// # Errors
+    /// [`HostError::Unavailable`] if the store is stopped, or has no such file (any more).
+    pub fn ingested_file(&self, store: StoreId, path: &str) -> Result<SortedRecords, HostError> {
+        let stopped = || HostError::Unavailable(format!("store {store} is stopped"));
+        let node = self.0.node(store).ok_or_else(stopped)?;
+        Ok(node.shared.engine.read_file(path)?)
     }
 
     /// What the cluster has done so far.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use logtide_mock_raftstore::client::Client;
 use logtide_mock_raftstore::rpc::{Command, KeyError, KvRequest, KvResponse, RegionError};
 use logtide_mock_raftstore::{Cluster, ClusterConfig, Driver};
-use logtide_model::{Cf, Host, HostError, KeyRange, Op, Ts, encode_raw_key, split_ts};
+use logtide_model::{Cf, Host, HostError, KeyRange, Op, StoreId, Ts, encode_raw_key, split_ts};
 use parking_lot::Mutex;
 
 use crate::recorder::Recorder;
@@ -40,15 +40,15 @@ fn catch_up(cluster: &Cluster) {
 }
 
 /// Has an observer read every file that it is told of, on the spot.
-fn read_files(recorder: &Recorder, host: Arc<dyn Host>) -> Arc<Mutex<Records>> {
+fn read_files(recorder: &Recorder, cluster: &Cluster, store: StoreId) -> Arc<Mutex<Records>> {
     let all = Arc::new(Mutex::new(Records::new()));
-    let out = all.clone();
+    let (out, cluster) = (all.clone(), cluster.clone());
     recorder.set_hook(move |ops| {
         for op in ops {
             let Op::IngestSst { cf, path, .. } = op else { continue };
-            let records: Vec<_> = host.read_sst(*cf, path).unwrap().collect::<Result<_, _>>().unwrap();
+            let records = cluster.ingested_file(store, path).unwrap();
             assert!(records.is_sorted_by(|a, b| a.0 < b.0));
-            out.lock().extend(records.into_iter().map(|(k, v)| (*cf, k, v)));
+            out.lock().extend(records.iter().map(|(k, v)| (*cf, k.clone(), v.clone())));
         }
     });
     all
@@ -71,7 +71,7 @@ fn held(host: &dyn Host, raw: &str, cf: Cf) -> Vec<(Bytes, Bytes)> {
 #[test]
 fn a_file_is_told_and_readable_everywhere_and_its_records_are_there() {
     let (cluster, recorders) = start(&[]);
-    let read: Vec<_> = (1..=3).zip(&recorders).map(|(s, r)| read_files(r, cluster.host(s))).collect();
+    let read: Vec<_> = (1..=3).zip(&recorders).map(|(s, r)| read_files(r, &cluster, s)).collect();
     let client = Client::new(cluster.rpc());
     let at = client.ingest(pairs(&["b", "a", "c-long"])).unwrap();
     catch_up(&cluster);
@@ -90,12 +90,12 @@ fn a_file_is_told_and_readable_everywhere_and_its_records_are_there() {
         assert!(ops.contains("IngestSst { cf: Default, path: \"ingest-"), "{ops}");
     }
     let region = cluster.pd().regions()[0].0.id;
-    let Some(Op::IngestSst { cf, path, .. }) =
+    let Some(Op::IngestSst { path, .. }) =
         recorders[0].ops(region).into_iter().find(|op| matches!(op, Op::IngestSst { .. }))
     else {
         panic!("not told")
     };
-    assert!(matches!(cluster.host(1).read_sst(cf, &path), Err(HostError::Unavailable(_))), "the file is gone then");
+    assert!(matches!(cluster.ingested_file(1, &path), Err(HostError::Unavailable(_))), "the file is gone then");
     // Whoever leads has it all, a store that was restarted too.
     for store in 1..=3 {
         cluster.stop_store(store);
@@ -184,7 +184,7 @@ fn an_ingestion_that_cannot_be_everywhere_is_nowhere() {
         for id in 0..20 {
             for cf in [Cf::Default, Cf::Write] {
                 let path = format!("ingest-{id}-{}", cf.name());
-                assert!(cluster.host(store).read_sst(cf, &path).is_err(), "{path} is left on store {store}");
+                assert!(cluster.ingested_file(store, &path).is_err(), "{path} is left on store {store}");
             }
         }
     }
@@ -230,7 +230,7 @@ fn a_range_is_removed_region_by_region_and_told() {
 
 fn ingest_with_threads(config: ClusterConfig) {
     let (cluster, recorders) = threads::start(ClusterConfig { split_keys: vec![b"m".to_vec()], ..config });
-    let read: Vec<_> = (1..=3).zip(&recorders).map(|(s, r)| read_files(r, cluster.host(s))).collect();
+    let read: Vec<_> = (1..=3).zip(&recorders).map(|(s, r)| read_files(r, &cluster, s)).collect();
     let client = Client::new(cluster.rpc());
     for round in 0..5u8 {
         let keys: Vec<Vec<u8>> = (0..100u8).map(|n| vec![b'a' + n % 26, round, n]).collect();

@@ -116,7 +116,7 @@ impl World {
         if !cluster.wait_ready(Duration::ZERO) {
             return Err(Violation::Broken("the cluster has no leaders".to_owned()));
         }
-        history.read_files_from(cluster.stores().into_iter().map(|store| cluster.host(store)).collect());
+        history.read_files_from(Some(cluster.clone()));
         history.ask_the_time(cluster.pd());
         let store = MemoryStore::with_clock(Arc::new(coordinator_clock.clone()));
         let tasks = Tasks::new(Arc::new(store.clone()) as Arc<dyn Store>);
@@ -286,7 +286,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        self.history.read_files_from(Vec::new());
+        self.history.read_files_from(None);
     }
 }
 

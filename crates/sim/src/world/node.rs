@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use logtide::{Builder, Config, Stepped};
+use logtide_mock_raftstore::Around;
 use logtide_model::{MemoryBudget, RaftObserver, Random, RandomError, StoreId};
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
@@ -181,7 +182,7 @@ impl World {
         let process = self.durable.process(store);
         let opener = self.task.opener(process.clone());
         let coordinator = MortalCoordinator { inner: Arc::new(self.coordinator.clone()), process };
-        let stepped = Builder::new(Arc::new(host), PathBuf::new())
+        let stepped = Builder::new(Arc::new(Around(host)), PathBuf::new())
             .coordinator(Arc::new(coordinator))
             .config(config.clone())
             .random(Arc::new(Seeded::new(self.settings.seed ^ process_number << 8 ^ store)))
