@@ -138,9 +138,10 @@ pub struct Confirmed {
 }
 
 /// How long a range delete may be on its way, in the time of timestamps: from when its timestamp
-/// ([`KvSnapshot::last_range_delete`]) was chosen until it is applied on the store that leads the region. Minutes, since a
-/// store that is overloaded applies late.
-pub const RANGE_DELETE_ON_ITS_WAY: Duration = Duration::from_secs(10 * 60);
+/// ([`KvSnapshot::last_range_delete`]) was chosen until it is applied on the store that leads the region. A thousand times
+/// what raft takes as a rule. Not minutes: garbage collection deletes ranges every few minutes where tables are dropped, and a
+/// task that begins right after would be marked for nothing.
+pub const RANGE_DELETE_ON_ITS_WAY: Duration = Duration::from_secs(10);
 
 /// A consistent view of one region.
 pub trait KvSnapshot: Send {
