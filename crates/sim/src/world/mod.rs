@@ -1,5 +1,6 @@
 //! A simulated cluster with its log backup, its clients and its troubles, and the execution of steps on it.
 
+mod begin;
 mod check;
 mod faults;
 mod finale;
@@ -12,13 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use logtide_coordinator::Tasks;
 use logtide_coordinator::store::ManualClock as CoordinatorClock;
-use logtide_coordinator::{MemoryStore, Store, Tasks};
+use logtide_mock_raftstore::Cluster;
 use logtide_mock_raftstore::pd::{Clock, ManualClock};
-use logtide_mock_raftstore::{Cluster, ClusterConfig, Driver};
 use logtide_model::{RaftObserver, StoreId};
-use rand::rngs::SmallRng;
-use rand::{Rng, SeedableRng};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -35,8 +34,6 @@ use crate::violation::Violation;
 use node::SimNode;
 use task::SimTask;
 
-/// When simulations begin, in milliseconds since the Unix epoch: any moment that is none of the machine's.
-const BEGIN_MS: u64 = 1_700_000_000_000;
 /// Keys that transactions write, and regions are split at.
 pub(crate) const KEYS: u64 = 48;
 
@@ -100,83 +97,6 @@ pub struct Counts {
 }
 
 impl World {
-    /// A cluster of three or four stores with some data, and a task on it.
-    ///
-    /// # Errors
-    /// [`Violation::Broken`] if it does not come up.
-    pub fn new(seed: u64) -> Result<World, Violation> {
-        let mut rng = SmallRng::seed_from_u64(seed ^ 0x5eed_0000_0000_0001);
-        let dir = tempfile::tempdir().map_err(|e| Violation::broken(&e))?;
-        let clock = ManualClock::new(BEGIN_MS);
-        let coordinator_clock = CoordinatorClock::default();
-        coordinator_clock.set_ms(BEGIN_MS);
-        let history = History::default();
-        let config = cluster_config(&mut rng, &clock, &history);
-        let cluster = Cluster::start(config).map_err(|e| Violation::broken(&e))?;
-        if !cluster.wait_ready(Duration::ZERO) {
-            return Err(Violation::Broken("the cluster has no leaders".to_owned()));
-        }
-        history.read_files_from(Some(cluster.clone()));
-        history.ask_the_time(cluster.pd());
-        let store = MemoryStore::with_clock(Arc::new(coordinator_clock.clone()));
-        let tasks = Tasks::new(Arc::new(store.clone()) as Arc<dyn Store>);
-        let coordinator = Flaky::new(Arc::new(store), rng.random());
-        let settings = node::Settings::draw(&mut rng, dir.path());
-        let client = SimClient::new(cluster.clone());
-        let task = SimTask::new(rng.random());
-        let auditor = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .map_err(|e| Violation::broken(&e))?;
-        let mut world = World {
-            nodes: BTreeMap::new(),
-            zombies: Vec::new(),
-            scripts: Scripts::default(),
-            cluster,
-            client,
-            history,
-            task,
-            tasks,
-            coordinator,
-            host_faults: HostFaults::new(rng.random()),
-            storage_faults: StorageFaults::default(),
-            disks: SimDisks::new(rng.random()),
-            settings,
-            clock,
-            coordinator_clock,
-            base: Instant::now(),
-            elapsed_ms: 0,
-            ticks: 0,
-            squeezed: false,
-            stopped: BTreeSet::new(),
-            deposed: Vec::new(),
-            durable: DurableSteps::default(),
-            revival: None,
-            auditor,
-            digest: Digest::default(),
-            counts: Counts::default(),
-            _dir: dir,
-        };
-        world.begin(&mut rng)?;
-        Ok(world)
-    }
-
-    /// Some data from before the task, the task, and the log backup of all stores.
-    fn begin(&mut self, rng: &mut SmallRng) -> Result<(), Violation> {
-        for _ in 0..rng.random_range(0..12) {
-            self.transaction(rng.random());
-            for _ in 0..3 {
-                self.run(rng.random());
-            }
-        }
-        self.task.create(&self.tasks, &self.history, self.storage_faults)?;
-        for store in self.cluster.stores() {
-            self.start_node(store)?;
-        }
-        Ok(())
-    }
-
     /// Now, for whoever asks for an instant.
     pub(crate) fn now(&self) -> Instant {
         self.base + Duration::from_millis(self.elapsed_ms)
@@ -288,25 +208,4 @@ impl Drop for World {
     fn drop(&mut self) {
         self.history.read_files_from(None);
     }
-}
-
-fn cluster_config(rng: &mut SmallRng, clock: &ManualClock, history: &History) -> ClusterConfig {
-    let mut config = ClusterConfig::memory(Driver::Steps);
-    config.seed = rng.random();
-    config.clock = Arc::new(clock.clone());
-    // With the larger one a leader that was deposed believes in itself for longer.
-    config.election_ticks = if rng.random_bool(0.5) { 40 } else { 10 };
-    if rng.random_bool(0.4) {
-        config.stores = 4;
-        config.replicas = Some(3);
-    }
-    config.log_keep = if rng.random_bool(0.5) { rng.random_range(2..40) } else { 1 << 20 };
-    let splits = rng.random_range(0..4);
-    config.split_keys = (0..splits).map(|_| crate::workload::key(rng.random_range(0..KEYS))).collect();
-    config.split_keys.sort();
-    config.split_keys.dedup();
-    config.observers = (1..=config.stores as StoreId)
-        .map(|store| (store, vec![Arc::new(history.clone()) as Arc<dyn RaftObserver>]))
-        .collect();
-    config
 }
