@@ -1,6 +1,6 @@
 //! Puts a store's log backup together: channels first, then threads, those that consume before those that produce.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -49,6 +49,28 @@ pub struct Builder {
 enum Coordinator {
     Directory(PathBuf),
     Store(Arc<dyn Store>),
+}
+
+impl Coordinator {
+    fn open(self) -> Result<Arc<dyn Store>, StartError> {
+        match self {
+            Coordinator::Store(store) => Ok(store),
+            Coordinator::Directory(dir) => {
+                let store = DirectoryStore::open(&dir).map_err(|e| StartError::Coordinator(e.to_string()))?;
+                Ok(Arc::new(store))
+            }
+        }
+    }
+}
+
+/// Makes the spool's directory, and removes what dead processes left there.
+fn prepare_spool(dir: &Path) -> Result<(), StartError> {
+    let failed = |e: std::io::Error| StartError::Spool { path: dir.display().to_string(), cause: e.to_string() };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    if let Err(error) = logtide_temp_file::remove_stale(dir) {
+        tracing::warn!(%error, "files of dead processes stay in the spool's directory until the next start");
+    }
+    Ok(())
 }
 
 impl Builder {
@@ -137,19 +159,8 @@ impl Builder {
 
     /// All parts that do not run by themselves.
     fn build(self, runtime: Handle, blocking: Blocking) -> Result<Parts, StartError> {
-        let spool = |e: &dyn std::fmt::Display| StartError::Spool {
-            path: self.config.temp_path.display().to_string(),
-            cause: e.to_string(),
-        };
-        std::fs::create_dir_all(&self.config.temp_path).map_err(|e| spool(&e))?;
-        if let Err(error) = logtide_temp_file::remove_stale(&self.config.temp_path) {
-            tracing::warn!(%error, "files of dead processes stay in the spool's directory until the next start");
-        }
-        let unavailable = |e: &dyn std::fmt::Display| StartError::Coordinator(e.to_string());
-        let store: Arc<dyn Store> = match &self.coordinator {
-            Coordinator::Store(store) => store.clone(),
-            Coordinator::Directory(dir) => Arc::new(DirectoryStore::open(dir).map_err(|e| unavailable(&e))?),
-        };
+        prepare_spool(&self.config.temp_path)?;
+        let store = self.coordinator.open()?;
         let metrics = Metrics::register(&self.registry)?;
         let budgets = Budgets::new(&self.config, self.files);
         let observer_config = ObserverConfig { shards: self.config.num_threads, memory: budgets.events.clone() };

@@ -6,11 +6,19 @@ use logtide_format::EntryKind;
 use logtide_model::message::AppliedBatch;
 use logtide_model::planted::Bug;
 use logtide_model::{Cf, KeyRange, Op, Region, Task};
-use logtide_temp_file::SpoolError;
+use logtide_temp_file::{SpoolError, SpoolRoom};
 
 use crate::record::Records;
 use crate::region::Follower;
 use crate::{Shard, ShardEvent, UnsupportedChange};
+
+/// A batch, as each task that follows its region gets it.
+struct News<'a> {
+    batch: &'a AppliedBatch,
+    locks: Vec<LockOp<'a>>,
+    /// Its records are not appended yet.
+    fresh: bool,
+}
 
 impl Shard {
     pub(crate) fn applied(&mut self, batch: &AppliedBatch, out: &mut Vec<ShardEvent>) {
@@ -18,59 +26,77 @@ impl Shard {
             self.counts.unobserved += 1;
             return;
         };
-        let fresh = batch.last_index > region.streamed;
+        let news = News::of(batch, region.streamed);
         region.streamed = region.streamed.max(batch.last_index);
-        self.counts.repeated += u64::from(!fresh);
-        let locks = lock_changes(&batch.ops);
-        if locks.iter().any(LockOp::is_unreadable) {
-            let (region, index) = (batch.region_id, batch.last_index);
-            tracing::warn!(region, index, "a lock cannot be read: the region's checkpoint waits until it is gone");
-        }
-        let mut scratch = Vec::new();
+        self.counts.repeated += u64::from(!news.fresh);
         let mut lost = Vec::new();
         for follower in &mut region.followers {
             let Some(work) = self.tasks.get_mut(&follower.task) else { continue };
-            let (task, lost_work) = (work.task.clone(), work.is_lost());
             let (at, index, counts) = (follower.place(), batch.last_index, &mut self.counts);
             let mut records = Records { work, at, index, counts, out: &mut *out };
-            if fresh {
-                mark_past_mvcc(&batch.ops, &region.region, &task, &mut records);
-            }
-            if lost_work {
-                continue;
-            }
-            // Its scan waits for room, and will have this, too.
-            if follower.subscription.phase() == Phase::Pending && self.config.room.is_tight() {
-                follower.subscription.missed(batch.last_index);
-                continue;
-            }
-            let seen = follower.wanted(&task, &locks, &mut scratch);
-            if !follower.subscription.applied(batch.first_index, batch.last_index, seen) {
-                records.counts.gaps += 1;
-                tracing::warn!(
-                    task = %task.name, region = batch.region_id, first_index = batch.first_index,
-                    "entries were not seen: the region is caught up by a scan"
-                );
-            }
-            // What was appended before need not be again; a batch that repeats some is appended whole, in order.
-            match if fresh { append(&batch.ops, &region.region, &task, follower, &mut records) } else { Ok(()) } {
+            match news.tell(&region.region, follower, &mut records, &self.config.room) {
                 Ok(()) => {}
                 Err(SpoolError::NoRoom) if Bug::NoRoomForgotten.is_planted() => {}
                 Err(SpoolError::NoRoom) => {
                     self.counts.releases += 1;
                     follower.subscription.missed(index);
                     tracing::debug!(
-                        task = %task.name, region = batch.region_id, index,
+                        task = %follower.task, region = batch.region_id, index,
                         "the spool has no room: the region is released, and caught up later"
                     );
                 }
-                Err(error) => lost.push((task.name.clone(), error)),
+                Err(error) => lost.push((follower.task.clone(), error)),
             }
         }
         for (task, error) in lost {
             self.lose(&task, error, out);
         }
         self.settle(batch.region_id, out);
+    }
+}
+
+impl<'a> News<'a> {
+    /// Records up to the index `streamed` are appended.
+    fn of(batch: &'a AppliedBatch, streamed: u64) -> Self {
+        let locks = lock_changes(&batch.ops);
+        if locks.iter().any(LockOp::is_unreadable) {
+            let (region, index) = (batch.region_id, batch.last_index);
+            tracing::warn!(region, index, "a lock cannot be read: the region's checkpoint waits until it is gone");
+        }
+        News { batch, locks, fresh: batch.last_index > streamed }
+    }
+
+    /// Tells one task: what is past MVCC is marked, locks are tracked, records are appended.
+    fn tell(
+        &self,
+        region: &Region,
+        follower: &mut Follower,
+        records: &mut Records<'_>,
+        room: &SpoolRoom,
+    ) -> Result<(), SpoolError> {
+        let (batch, task) = (self.batch, records.work.task.clone());
+        if self.fresh {
+            mark_past_mvcc(&batch.ops, region, &task, records);
+        }
+        if records.work.is_lost() {
+            return Ok(());
+        }
+        // Its scan waits for room, and will have this, too.
+        if follower.subscription.phase() == Phase::Pending && room.is_tight() {
+            follower.subscription.missed(batch.last_index);
+            return Ok(());
+        }
+        let mut scratch = Vec::new();
+        let seen = follower.wanted(&task, &self.locks, &mut scratch);
+        if !follower.subscription.applied(batch.first_index, batch.last_index, seen) {
+            records.counts.gaps += 1;
+            tracing::warn!(
+                task = %task.name, region = batch.region_id, first_index = batch.first_index,
+                "entries were not seen: the region is caught up by a scan"
+            );
+        }
+        // What was appended before need not be again; a batch that repeats some is appended whole, in order.
+        if self.fresh { append(&batch.ops, region, &task, follower, records) } else { Ok(()) }
     }
 }
 

@@ -218,6 +218,29 @@ fn draw(kind: u32, rng: &mut SmallRng) -> Step {
         3 => Step::KillClients,
         4 if rng.random_bool(0.3) => Step::Depose(rng.random(), rng.random()),
         4 => Step::Transfer(rng.random(), rng.random()),
+        5..=7 | 10 | 13 => draw_one_of(kind, rng),
+        8 if rng.random_bool(0.6) => Step::BadStorage(rng.random()),
+        8 => Step::GoodStorage,
+        9 if rng.random_bool(0.6) => Step::BadCoordinator(rng.random()),
+        9 => Step::GoodCoordinator,
+        11 => Step::BadScans(rng.random_range(0..100)),
+        12 if rng.random_bool(0.5) => Step::Squeeze,
+        12 => Step::Unsqueeze,
+        14 => Step::Zombie(rng.random()),
+        15 if rng.random_bool(0.7) => Step::FlushNow(rng.random()),
+        15 => Step::Audit(rng.random()),
+        16 => Step::Check(rng.random()),
+        17 => Step::Ingest(rng.random()),
+        18 => Step::DeleteRange(rng.random()),
+        19 => Step::Configure(rng.random(), rng.random()),
+        _ if rng.random_bool(0.7) => Step::BadDisk(rng.random(), rng.random()),
+        _ => Step::GoodDisks,
+    }
+}
+
+/// Kinds that are several steps: regions, network, crashes, time, the task.
+fn draw_one_of(kind: u32, rng: &mut SmallRng) -> Step {
+    match kind {
         5 => match rng.random_range(0..10) {
             0..=2 => Step::Split(rng.random()),
             3..=5 => Step::Merge(rng.random()),
@@ -235,56 +258,15 @@ fn draw(kind: u32, rng: &mut SmallRng) -> Step {
             2..=3 => Step::Restart(rng.random()),
             _ => Step::RestartBackup(rng.random()),
         },
-        8 => {
-            if rng.random_bool(0.6) {
-                Step::BadStorage(rng.random())
-            } else {
-                Step::GoodStorage
-            }
-        }
-        9 => {
-            if rng.random_bool(0.6) {
-                Step::BadCoordinator(rng.random())
-            } else {
-                Step::GoodCoordinator
-            }
-        }
         10 => match rng.random_range(0..4) {
             0 => Step::TsoAway,
             1..=2 => Step::TsoBack,
             _ => Step::ClockJump(rng.random_range(-20_000..20_000)),
         },
-        11 => Step::BadScans(rng.random_range(0..100)),
-        12 => {
-            if rng.random_bool(0.5) {
-                Step::Squeeze
-            } else {
-                Step::Unsqueeze
-            }
-        }
-        13 => match rng.random_range(0..5) {
+        _ => match rng.random_range(0..5) {
             0..=1 => Step::Pause,
             2..=3 => Step::Resume,
             _ => Step::NewTask,
         },
-        14 => Step::Zombie(rng.random()),
-        15 => {
-            if rng.random_bool(0.7) {
-                Step::FlushNow(rng.random())
-            } else {
-                Step::Audit(rng.random())
-            }
-        }
-        16 => Step::Check(rng.random()),
-        17 => Step::Ingest(rng.random()),
-        18 => Step::DeleteRange(rng.random()),
-        19 => Step::Configure(rng.random(), rng.random()),
-        _ => {
-            if rng.random_bool(0.7) {
-                Step::BadDisk(rng.random(), rng.random())
-            } else {
-                Step::GoodDisks
-            }
-        }
     }
 }

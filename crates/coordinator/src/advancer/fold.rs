@@ -82,14 +82,7 @@ impl Memory {
         if waiting.is_empty() && is_settled {
             return Ok(Folded { before, checkpoint: before, publications: 0, facts: 0 });
         }
-        let mut count = 0;
-        for publication in &waiting {
-            for fact in publication.facts()? {
-                self.cover.insert(&fact.range, fact.checkpoint);
-                self.indexes.add_fact(&fact);
-                count += 1;
-            }
-        }
+        let count = self.add_facts(&waiting)?;
         let checkpoint = self.cover.min_over(&task.ranges, before);
         let holder = self.holder_at(task, checkpoint, &waiting, wall_ms)?;
         let publications = waiting.iter().filter(|w| w.complete).count();
@@ -105,6 +98,19 @@ impl Memory {
         self.persist(task, checkpoint, txn, &|txn| conditional(tasks, task, office, txn))?;
         (self.holder, self.persisted) = (holder, Some(checkpoint));
         Ok(Folded { before, checkpoint, publications, facts: count })
+    }
+
+    /// How many they were.
+    fn add_facts(&mut self, waiting: &[Waiting]) -> Result<usize, CoordinatorError> {
+        let mut count = 0;
+        for publication in waiting {
+            for fact in publication.facts()? {
+                self.cover.insert(&fact.range, fact.checkpoint);
+                self.indexes.add_fact(&fact);
+                count += 1;
+            }
+        }
+        Ok(count)
     }
 
     /// The first range that is no further than the checkpoint.

@@ -15,20 +15,7 @@ impl World {
     /// # Errors
     /// A [`Violation`].
     pub fn finish(&mut self) -> Result<(), Violation> {
-        self.well_again();
-        self.pause(false)?;
-        self.squeeze(false);
-        for store in self.stopped.clone() {
-            self.bring_back(store)?;
-        }
-        self.scripts.kill_all();
-        let resolving = self.client.clone();
-        self.scripts.spawn(async move {
-            while !resolving.unfinished().is_empty() {
-                resolve_range(resolving.clone(), Vec::new(), Vec::new()).await;
-            }
-            Outcome::GaveUp { why: "nothing is left to resolve".to_owned() }
-        });
+        self.end_trouble()?;
         let mut present: Option<Ts> = None;
         for n in 0..PATIENCE {
             self.tick(50);
@@ -54,5 +41,23 @@ impl World {
             self.task.checkpoint,
             self.scripts.len()
         )))
+    }
+
+    fn end_trouble(&mut self) -> Result<(), Violation> {
+        self.well_again();
+        self.pause(false)?;
+        self.squeeze(false);
+        for store in self.stopped.clone() {
+            self.bring_back(store)?;
+        }
+        self.scripts.kill_all();
+        let resolving = self.client.clone();
+        self.scripts.spawn(async move {
+            while !resolving.unfinished().is_empty() {
+                resolve_range(resolving.clone(), Vec::new(), Vec::new()).await;
+            }
+            Outcome::GaveUp { why: "nothing is left to resolve".to_owned() }
+        });
+        Ok(())
     }
 }
