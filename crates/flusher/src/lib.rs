@@ -18,18 +18,19 @@
 //!    durable. Then the facts. The next generation is committed meanwhile.
 //! 5. **Free** the spool.
 //!
-//! A generation without any block writes no object, but for its marks: an idle store must not fill the storage with empty metadata, and there
-//! is nothing else whose durability its facts would have to wait for. It keeps its place in the order all the same: its facts
-//! are published after every earlier generation was.
+//! A generation without any block writes no object, but for its marks: an idle store must not fill the storage with
+//! empty metadata, and there is nothing else whose durability its facts would have to wait for. It keeps its place in
+//! the order all the same: its facts are published after every earlier generation was.
 //!
 //! Small metadata objects are merged into fewer larger ones in the background, if somebody polls [`Merging`].
 //!
 //! # Failures
-//! What waiting can repair is retried for ever, with backoff (I7), and told by [`FlushEvent::Retrying`]; it is never
-//! reported as success. [`FlushConfig::judge`] says what an error asks for: where a storage asks for fewer requests, all of
-//! the flusher wait together, as long as it says. A put whose answer was lost is repeated; if the object is there, its content decides. A block that
-//! cannot be read back, or an object of a planned name with other bytes, poisons the generation: it and all later ones are
-//! discarded, and the flusher takes no more (§15.12); earlier ones go on.
+//! What waiting can repair is retried for ever, with backoff (I7), and told by [`FlushEvent::Retrying`];
+//! it is never reported as success. [`FlushConfig::judge`] says what an error asks for: where a storage asks for
+//! fewer requests, all of the flusher wait together, as long as it says. A put whose answer was lost is repeated; if
+//! the object is there, its content decides. A block that cannot be read back, or an object of a planned name with
+//! other bytes, poisons the generation: it and all later ones are discarded, and the flusher takes no more (§15.12);
+//! earlier ones go on.
 
 mod blocking;
 mod commit;

@@ -73,11 +73,12 @@ pub struct ScanReport {
 impl Scanner {
     /// Scans a snapshot for what `task` needs above `start_ts`: `Started`, `Locks`*, `LocksDone`, `Data`*, `Finished`.
     ///
-    /// Locks are those that hold the resolved ts back. Data are the put and delete records committed above `start_ts`,
-    /// and the value in the default column family of every such put, and of every put lock, whatever its own ts.
-    /// Neither ever leaves the ranges of the task. If a range was removed past MVCC since `start_ts`, or a
-    /// little before it where that is the task's own ([`KvSnapshot::last_range_delete`], [`RANGE_DELETE_ON_ITS_WAY`]), the data begin with a `Replayed` of range deletes of all that is scanned: which keys it
-    /// were, nobody knows any more. `sink` returns false to end the scan.
+    /// Locks are those that hold the resolved ts back. Data are the put and delete records committed above
+    /// `start_ts`, and the value in the default column family of every such put, and of every put lock, whatever its
+    /// own ts. Neither ever leaves the ranges of the task. If a range was removed past MVCC since `start_ts`, or a
+    /// little before it where that is the task's own ([`KvSnapshot::last_range_delete`],
+    /// [`RANGE_DELETE_ON_ITS_WAY`]), the data begin with a `Replayed` of range deletes of all that is scanned: which
+    /// keys it were, nobody knows any more. `sink` returns false to end the scan.
     ///
     /// It blocks while there is no memory or the rate is exceeded; `waiter` ends that at once.
     ///

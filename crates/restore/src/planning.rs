@@ -52,10 +52,10 @@ impl Plan {
 /// metadata objects.
 ///
 /// # Errors
-/// [`RestoreError::NoCheckpoint`], [`RestoreError::TsOutOfRange`], [`RestoreError::Migrated`], [`RestoreError::Inexact`]; a metadata object that
-/// is damaged ([`RestoreError::Metadata`]), contradicts its name ([`RestoreError::Contradiction`]) or is gone
-/// ([`RestoreError::LostMetadata`]);
-/// [`RestoreError::Storage`], [`RestoreError::Local`].
+/// [`RestoreError::NoCheckpoint`], [`RestoreError::TsOutOfRange`], [`RestoreError::Migrated`],
+/// [`RestoreError::Inexact`]; a metadata object that is damaged ([`RestoreError::Metadata`]), contradicts its name
+/// ([`RestoreError::Contradiction`]) or is gone ([`RestoreError::LostMetadata`]); [`RestoreError::Storage`],
+/// [`RestoreError::Local`].
 pub async fn plan_restore(
     storage: &Storage,
     options: &RestoreOptions,

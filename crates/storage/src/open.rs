@@ -30,8 +30,9 @@ static MEMORY: LazyLock<Mutex<BTreeMap<String, Arc<InMemory>>>> = LazyLock::new(
 /// whether it can be written.
 ///
 /// # Errors
-/// [`StorageError::BadUrl`], [`StorageError::Parameter`], [`StorageError::NotInThisBuild`], [`StorageError::Unopened`], [`StorageError::NotADirectory`],
-/// [`StorageError::MissingParent`], [`StorageError::Directory`].
+/// [`StorageError::BadUrl`], [`StorageError::Parameter`], [`StorageError::NotInThisBuild`],
+/// [`StorageError::Unopened`], [`StorageError::NotADirectory`], [`StorageError::MissingParent`],
+/// [`StorageError::Directory`].
 pub fn open(url: &str) -> Result<Storage, StorageError> {
     match Location::parse(url)? {
         Location::Local(path) => {

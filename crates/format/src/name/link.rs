@@ -1,10 +1,11 @@
 //! What names of our metadata objects say beyond the format, so that a reader notices what is damaged or gone: a checksum
 //! of the content, and which object of the same store and boot came before.
 //!
-//! Generations are numbered without a gap, but one without data writes no object: so each object names its predecessor,
-//! and says which ts that one has, for only then can a reader tell an object that is lost from one that was truncated
-//! since nobody needs it any more. Of objects that were merged, the one that took their place has the predecessor of the
-//! first and the generation of the last: it covers what they covered. Other readers pass over these tags (`reference/log-backup-format.md` §1).
+//! Generations are numbered without a gap, but one without data writes no object: so each object names its
+//! predecessor, and says which ts that one has, for only then can a reader tell an object that is lost from one that
+//! was truncated since nobody needs it any more. Of objects that were merged, the one that took their place has the
+//! predecessor of the first and the generation of the last: it covers what they covered. Other readers pass over
+//! these tags (`reference/log-backup-format.md` §1).
 
 use logtide_model::Ts;
 use logtide_model::planted::Bug;

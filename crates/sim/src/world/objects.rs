@@ -102,7 +102,8 @@ impl Referred {
         Ok(())
     }
 
-    /// True for an object that has its place (marks have it without metadata, too: a generation may have nothing else), false for one that nothing refers to; `None` for a stranger.
+    /// True for an object that has its place (marks have it without metadata, too: a generation may have nothing
+    /// else), false for one that nothing refers to; `None` for a stranger.
     fn knows(&self, name: &str) -> Option<bool> {
         let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
         if [IDENTITY_OBJECT, BACKUPMETA_OBJECT, LOCK_OBJECT].contains(&name)

@@ -1,8 +1,9 @@
 //! Random interleavings of transactions of all kinds on one store, against what snapshot isolation promises.
 //!
-//! Transactions move money between accounts, in small steps that interleave at random. Their plans stay in flight for a
-//! while, requests come twice and late, clients die at any step, transactions outlive their locks, and everybody resolves the locks that they meet.
-//! In the end the write records are the history, and every read that was ever answered must be the one of the history.
+//! Transactions move money between accounts, in small steps that interleave at random. Their plans stay in flight for
+//! a while, requests come twice and late, clients die at any step, transactions outlive their locks, and everybody
+//! resolves the locks that they meet. In the end the write records are the history, and every read that was ever
+//! answered must be the one of the history.
 
 mod check;
 mod machine;
