@@ -16,7 +16,8 @@ const LEAST_PART: usize = 5 << 20;
 pub struct FlushConfig {
     /// Stored bytes after which a data object is closed; it is larger by less than a block. Default: 256 MiB.
     pub file_size_limit: u64,
-    /// Requests that upload data at once, of all objects and generations together. Default: 4. Minimum: 1.
+    /// Requests that upload at once, of all objects and generations together; the head, a small one that the publisher
+    /// puts, comes on top. Default: 4. Minimum: 1.
     pub upload_concurrency: usize,
     /// Bytes that uploads may hold, besides metadata objects, which are accounted but never wait. May be shared by
     /// flushers. Default: 64 MiB.
